@@ -142,6 +142,9 @@ bool probe_spec_equal(const struct probe_spec *a, const struct probe_spec *b);
 /* "198.51.100.20:443", "eth0", "198.51.100.53:53", "repo.grid.example:443" (config.service) */
 void probe_spec_target_text(const struct probe_spec *s, char *ret, size_t size_bytes);
 
+#define MEASUREMENT_MAX_LIST   20000 /* items of one list read back from JSON */
+#define MEASUREMENT_MAX_STRING 65536
+
 /* Ownership: every char * and list is the measurement's own. Times are milliseconds since the run's start. */
 struct measurement {
         int id; /* 1-based, unique in a report */
@@ -213,7 +216,7 @@ struct measurement {
         /* tls (and the TLS part of http) */
         char tls_version[16];          /* "TLSv1.3" */
         char alpn[16];                 /* selected */
-        int alert;                     /* TLS alert number received, -1 … stored +1: see alert_seen */
+        int alert;                     /* TLS alert number received; see alert_seen */
         enum yesno alert_seen;         /* `alert` is valid */
         enum yesno client_certificate_asked, client_certificate_sent;
         enum yesno server_hello_seen;  /* ServerHello (or any handshake record) arrived */
@@ -222,7 +225,7 @@ struct measurement {
         int segments_retransmitted;    /* tcpi_total_retrans */
         int segments_out_of_order;     /* tcpi_rcv_ooopack: later segments came, earlier ones never did */
         struct strv chain_pem;         /* as presented, leaf first; kept when refused; at most 10 */
-        struct strv chain_subjects;    /* one line each: "CN=repo.grid.example" (RFC 2253 style, issuer of the last appended as "issuer: …" is not here) */
+        struct strv chain_subjects;    /* one line each: "CN=repo.grid.example", RFC 2253 style */
         struct strv chain_issuers;
         int chain_length;              /* as presented, also when longer than what is kept */
         enum yesno chain_trusted;      /* leads to the pinned root, signatures right; times and name not judged */
