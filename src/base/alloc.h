@@ -12,4 +12,5 @@ void *xrealloc_array(void *p, size_t count, size_t size_bytes) __attribute__((re
 char *xstrdup(const char *s);
 char *xstrndup(const char *s, size_t length);
 char *xasprintf(const char *format, ...) __attribute__((format(printf, 1, 2), returns_nonnull));
-char *xvasprintf(const char *format, va_list arguments) __attribute__((format(printf, 1, 0), returns_nonnull));
+char *xvasprintf(const char *format, va_list arguments)
+        __attribute__((format(printf, 1, 0), returns_nonnull));

@@ -51,4 +51,5 @@ const char *endpoint_format(const struct endpoint *e, char ret[INET_ADDR_TEXT]);
 bool endpoint_equal(const struct endpoint *a, const struct endpoint *b);
 /* Fills a sockaddr; returns its length. */
 socklen_t endpoint_to_sockaddr(const struct endpoint *e, struct sockaddr_storage *ret);
-void endpoint_from_sockaddr(const struct sockaddr *sa, struct endpoint *ret); /* family 0 for other families */
+void endpoint_from_sockaddr(
+        const struct sockaddr *sa, struct endpoint *ret); /* family 0 for other families */

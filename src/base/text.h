@@ -11,11 +11,11 @@ struct strv {
         size_t count;
 };
 void strv_done(struct strv *v);
-void strv_add(struct strv *v, const char *s);              /* copies */
-void strv_add_unique(struct strv *v, const char *s);       /* copies unless it is there */
-void strv_take(struct strv *v, char *s);                   /* takes ownership */
+void strv_add(struct strv *v, const char *s);        /* copies */
+void strv_add_unique(struct strv *v, const char *s); /* copies unless it is there */
+void strv_take(struct strv *v, char *s);             /* takes ownership */
 bool strv_contains(const struct strv *v, const char *s);
-void strv_copy(struct strv *ret, const struct strv *from); /* ret must be empty */
+void strv_copy(struct strv *ret, const struct strv *from);    /* ret must be empty */
 char *strv_join(const struct strv *v, const char *separator); /* caller frees; "" for an empty list */
 /* Splits at `separator`, trims blanks, drops empty items; ret must be empty. */
 void strv_split(struct strv *ret, const char *s, char separator);
@@ -40,10 +40,11 @@ bool str_ends_with(const char *s, const char *suffix);
 void str_copy(char *ret, size_t size_bytes, const char *s);
 /* Decimal number in [minimum, maximum], the whole string; 0 or -EINVAL / -ERANGE. */
 int str_to_ulong(const char *s, unsigned long minimum, unsigned long maximum, unsigned long *ret);
-/* Bytes from outside as printable ASCII-safe UTF-8: controls, escapes and invalid UTF-8 as \xNN; at most
- * `maximum` input bytes. Caller frees. */
+/* Bytes from outside as text that is safe on a terminal: controls, escapes, marks that reorder the line and
+ * invalid UTF-8 as \xNN, other UTF-8 as it is; at most `maximum` input bytes. Caller frees. */
 char *str_printable(const void *bytes, size_t length, size_t maximum);
-/* A host name by RFC 1123 (letters, digits, hyphens, dots; a trailing dot is allowed; <= 253 bytes). */
+/* A host name by RFC 1123 (letters, digits, hyphens, dots; a trailing dot is allowed; <= 253 bytes; the
+ * last label is not a number, so that no spelling of an address passes). */
 bool str_is_host_name(const char *s);
 /* "2026-11-21T03:00:00.000Z" from milliseconds since the epoch; ret holds 32 bytes. */
 void time_format_utc(int64_t unix_ms, char ret[32]);
