@@ -1,0 +1,28 @@
+/* libcurl's multi interface inside one sd-event loop: transfers side by side without a thread. What a
+ * transfer asks and how its answer is judged is the caller's; the engine only drives it. */
+#pragma once
+
+#include <curl/curl.h>
+#include <systemd/sd-event.h>
+
+struct http_engine; /* opaque */
+
+struct http_engine_handlers {
+        /* The transfer is over and no longer the engine's; the handle is to be cleaned up by its owner, from
+         * here if it likes. Never called from within http_engine_add. */
+        void (*on_done)(CURL *easy, CURLcode code, void *userdata);
+        /* Something stands in the socket's error queue (IP_RECVERR): to be emptied, since epoll(7) reports it
+         * until it is. May be NULL for sockets without that option. */
+        void (*on_error_queue)(int fd, void *userdata);
+        void *userdata;
+};
+
+/* Initialises libcurl on first use. 0 or -errno. */
+int http_engine_new(sd_event *event, struct http_engine **ret);
+/* Transfers that are still running are taken out without a call of on_done; their handles stay their owners'.
+ */
+struct http_engine *http_engine_free(struct http_engine *e);
+/* Starts a transfer. CURLOPT_PRIVATE is the engine's. `handlers` is copied. 0 or -errno. */
+int http_engine_add(struct http_engine *e, CURL *easy, const struct http_engine_handlers *handlers);
+/* Takes a transfer out before its end, without a call of on_done. Not from within a callback of libcurl. */
+void http_engine_remove(struct http_engine *e, CURL *easy);
