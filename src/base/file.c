@@ -141,3 +141,12 @@ int file_save(const char *path, const void *data, size_t length, mode_t mode, st
                 return error_set(ret_error, -r, "file.unwritable", "cannot save %s: %s", path, strerror(-r));
         return 0;
 }
+
+char *file_beside(const char *file, const char *path)
+{
+        const char *slash = strrchr(file, '/');
+
+        if (path[0] == '/' || !slash)
+                return xstrdup(path);
+        return xasprintf("%.*s/%s", slash == file ? 0 : (int)(slash - file), file, path);
+}

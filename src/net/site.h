@@ -14,6 +14,9 @@ enum site_address_mode {
         SITE_ADDRESS_STATIC,
 };
 
+#define SITE_MAX_DNS    8
+#define SITE_MAX_ROUTES 4096 /* per LAN */
+
 struct site_route {
         struct cidr destination;
         struct inet_addr next_hop;
@@ -28,10 +31,10 @@ struct site_lan {
 };
 
 struct site {
-        char *path; /* NULL: no file, all defaults */
-        char *name; /* default: the host's name */
+        char *path;                        /* NULL: no file, all defaults */
+        char *name;                        /* default: the host's name */
         char *certificate_path, *key_path; /* set by default; the files need not exist */
-        char *profile; /* NULL: none named */
+        char *profile;                     /* NULL: none named; a path counts from the site file's folder */
         struct {
                 char interface[IFNAMSIZ]; /* "": the default route's */
                 enum site_address_mode mode;
@@ -40,20 +43,22 @@ struct site {
                 struct inet_addr *dns; /* configured, or from resolv.conf */
                 size_t dns_count;
                 bool dns_is_configured; /* false: read from resolv.conf */
-                char *proxy;            /* NULL: none */
+                char *proxy;            /* "http://host:port", never with a password; NULL: none */
                 const char *proxy_from; /* "site file" or the environment variable's name */
         } wan;
         struct site_lan *lans;
         size_t lan_count;
 };
 
-/* Reads PATH; an error names file, line and key and nothing is returned. -EINVAL bad content, -errno unreadable. */
+/* Reads PATH; an error names file, line and key and nothing is returned. -EINVAL bad content, -errno
+ * unreadable. */
 int site_load(const char *path, struct site **ret, struct error *ret_error);
 /* Parses text; for tests and the fuzzer. Applies no defaults from the machine. */
 int site_parse(const char *name, const char *data, size_t length, struct site **ret, struct error *ret_error);
 /* A site with no file: all defaults. */
 struct site *site_new_default(void);
-/* Fills in what the machine knows where the file is silent: host name, nameservers of resolv.conf (at most 8),
- * https_proxy / HTTPS_PROXY. `resolv_conf_path` is NULL for /etc/resolv.conf. */
+/* Fills in what the machine knows where the file is silent: host name, nameservers of resolv.conf (at most
+ * 8), https_proxy / HTTPS_PROXY (an HTTP proxy; a name and password in it are left out, a port that is
+ * missing is 1080 as in libcurl). `resolv_conf_path` is NULL for /etc/resolv.conf. */
 void site_apply_machine_defaults(struct site *s, const char *resolv_conf_path);
 struct site *site_free(struct site *s);
