@@ -26,6 +26,17 @@ struct cause *rules_find(struct rules *r, enum cause_code code)
         return NULL;
 }
 
+bool rules_is_target_of(struct rules *r, enum cause_code code, const struct endpoint *e)
+{
+        char text[INET_ADDR_TEXT];
+
+        endpoint_format(e, text);
+        for (size_t i = 0; i < r->out->cause_count; i++)
+                if (r->out->causes[i].info->code == code && strv_contains(&r->out->causes[i].targets, text))
+                        return true;
+        return false;
+}
+
 void cause_add_service(struct cause *c, const struct service *s)
 {
         strv_add_unique(&c->services, s->name);

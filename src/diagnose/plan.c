@@ -512,6 +512,19 @@ static void plan_request(struct planner *p, const struct target *t, unsigned att
         want(p, &s);
 }
 
+static bool payload_failed(const struct planner *p, const struct target *t)
+{
+        for (size_t i = 0; i < p->in->done->count; i++) {
+                const struct measurement *m = p->in->done->items[i];
+
+                if (m->spec.kind == MEASUREMENT_HTTP && m->spec.purpose == PURPOSE_PAYLOAD &&
+                        m->spec.attempt == 1 && endpoint_equal(&m->spec.target, &t->endpoint) &&
+                        m->outcome != OUTCOME_OK && m->outcome != OUTCOME_NOT_TESTED)
+                        return true;
+        }
+        return false;
+}
+
 /* One request a service: to the first address at once, so that its way runs beside the handshakes; to another one
  * when the first is not to be reached or answers badly. */
 static void plan_http(struct planner *p, const struct service *s)
@@ -527,7 +540,9 @@ static void plan_http(struct planner *p, const struct service *s)
                 if (!t->tcp && is_suspect(p, pending(p, MEASUREMENT_TCP, PURPOSE_SERVICE, &t->endpoint)))
                         continue;
                 plan_request(p, t, 0);
-                if (!t->http || (t->http->outcome == OUTCOME_OK && !http_failed_by_itself(t->http)))
+                if (!t->http ||
+                        (t->http->outcome == OUTCOME_OK && !http_failed_by_itself(t->http) &&
+                                !payload_failed(p, t)))
                         return;
                 if (t->http->stage == STAGE_HTTP && t->http->outcome != OUTCOME_OK)
                         plan_request(p, t, 1); /* once more: loss looks like this too */

@@ -22,6 +22,10 @@ void cause_add_evidence(struct cause *c, const struct measurement *m); /* NULL i
 void cause_say(struct cause *c, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void cause_advise(struct cause *c, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* Marks a measurement as resting on doubtful ground. One that is void already keeps its first reason. */
+/* Something answered that lies behind the gateway (a hop's time-exceeded counts), or NULL. */
+const struct measurement *rules_answer_from_beyond(struct rules *r);
+/* The endpoint is a target of a cause of this code already. */
+bool rules_is_target_of(struct rules *r, enum cause_code code, const struct endpoint *e);
 void rules_void(struct measurement *m, enum cause_code code, const char *reason);
 bool rules_is_scored(const struct measurement *m); /* not NULL, scored */
 /* Targets and services: what became of them. */
@@ -36,9 +40,9 @@ const char *hop_text(const struct hop_name *h, char ret[96]); /* "192.0.2.1 (hop
 /* ---- the rules ---- */
 void rules_host(struct rules *r);  /* link, address, conflict, gateway, routes */
 void rules_local(struct rules *r); /* firewall.local, reply.discarded */
-void rules_upstream(struct rules *r);
+void rules_upstream(struct rules *r); /* nothing answers beyond the gateway or a later hop */
 void rules_dns(struct rules *r);
-void rules_tcp(struct rules *r);
+void rules_tcp(struct rules *r); /* dropped, rejected, reset, service down, proxy required */
 void rules_tls(struct rules *r);
 void rules_http(struct rules *r);
 void rules_quality(struct rules *r); /* path.lossy, path.slow */

@@ -1,0 +1,589 @@
+/* What becomes of a SYN: dropped, rejected, reset, or refused by the control plane itself. */
+#include "base/alloc.h"
+#include "diagnose/rules.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* ---- nothing beyond the gateway ---- */
+
+static bool says_no_network(const struct measurement *m)
+{
+        return m->outcome == OUTCOME_REJECTED && m->icmp_type == 3 && m->icmp_code <= 1;
+}
+
+static bool counts_for_upstream(const struct measurement *m)
+{
+        return (m->spec.kind == MEASUREMENT_TCP || m->spec.kind == MEASUREMENT_DNS) && rules_is_scored(m) &&
+                !inet_addr_is_loopback(&m->spec.target.address) && m->spec.purpose != PURPOSE_INTERCEPTION;
+}
+
+static bool lies_behind_gateway(const struct facts *f, const struct measurement *m)
+{
+        for (size_t i = 0; i < f->list->count; i++) {
+                const struct measurement *route = f->list->items[i];
+
+                if (route->spec.kind == MEASUREMENT_ROUTE &&
+                        inet_addr_equal(&route->spec.target.address, &m->spec.target.address))
+                        return inet_addr_is_set(&route->next_hop) || m->spec.interface[0];
+        }
+        return false;
+}
+
+struct silence {
+        size_t endpoints; /* distinct addresses that were silent */
+        bool broken;      /* something answered after all */
+        struct inet_addr refuser;
+        struct inet_addr seen[8];
+};
+
+static void add_silent(struct silence *s, const struct measurement *m)
+{
+        for (size_t i = 0; i < s->endpoints && i < 8; i++)
+                if (inet_addr_equal(&s->seen[i], &m->spec.target.address))
+                        return;
+        if (s->endpoints < 8)
+                s->seen[s->endpoints] = m->spec.target.address;
+        s->endpoints++;
+}
+
+static void look_for_silence(const struct facts *f, struct silence *ret)
+{
+        for (size_t i = 0; i < f->list->count && !ret->broken; i++) {
+                const struct measurement *m = f->list->items[i];
+
+                if (!counts_for_upstream(m) || !lies_behind_gateway(f, m))
+                        continue;
+                if (says_no_network(m) && !inet_addr_equal(&m->by, &m->spec.target.address)) {
+                        ret->broken |= inet_addr_is_set(&ret->refuser) &&
+                                !inet_addr_equal(&ret->refuser, &m->by);
+                        ret->refuser = m->by;
+                        add_silent(ret, m);
+                } else if (m->outcome == OUTCOME_TIMEOUT && m->left_host != NO && m->reply_seen != YES) {
+                        add_silent(ret, m);
+                } else {
+                        ret->broken = true;
+                }
+        }
+}
+
+/* The trace that went furthest, over all targets. */
+static void furthest_trace(const struct facts *f, struct trace_facts *ret)
+{
+        *ret = (struct trace_facts){0};
+        for (size_t i = 0; i < f->list->count; i++) {
+                struct trace_facts t;
+
+                if (f->list->items[i]->spec.kind != MEASUREMENT_HOP)
+                        continue;
+                facts_trace(f, &f->list->items[i]->spec.target, &t);
+                if (t.last.hop > ret->last.hop)
+                        *ret = t;
+        }
+}
+
+static bool gateway_lives(const struct facts *f, const struct trace_facts *trace)
+{
+        static const char *const alive[] = {"reachable", "delay", "probe", "permanent"};
+
+        if (trace->last.known || (f->arp_gateway && f->arp_gateway->outcome == OUTCOME_OK))
+                return true;
+        for (size_t i = 0; f->neighbour && i < 4; i++)
+                if (str_equal(f->neighbour->neighbour_state, alive[i]))
+                        return true;
+        return false;
+}
+
+static void say_upstream(struct rules *r, struct cause *c, const struct silence *silence)
+{
+        char hop[96], gateway[INET_ADDR_TEXT];
+
+        if (c->by.known) {
+                cause_say(c, "There is no way out beyond %s: it answers \"network unreachable\" for every DNS "
+                             "server and every control-plane address.",
+                        hop_text(&c->by, hop));
+                cause_advise(c, "Check the Internet line behind %s.", hop);
+        } else if (c->after.known) {
+                cause_say(c, "Nothing beyond %s answers: no DNS server, no address, no port (%zu tried).",
+                        hop_text(&c->after, hop), silence->endpoints);
+                cause_advise(c, "Check the Internet line behind %s, and whether it lets this node out at all.", hop);
+        } else {
+                inet_addr_format(&r->facts.site->gateway, gateway);
+                cause_say(c, "Nothing beyond the gateway %s answers: no DNS server, no address, no port (%zu tried).",
+                        gateway, silence->endpoints);
+                cause_advise(c, "Check the Internet line behind %s, and whether it lets this node out at all.",
+                        gateway);
+        }
+}
+
+void rules_upstream(struct rules *r)
+{
+        struct facts *f = &r->facts;
+        struct silence silence = {0};
+        struct trace_facts trace;
+        struct cause *c;
+
+        if (r->out->cause_count && (rules_find(r, CAUSE_LINK_DOWN) || rules_find(r, CAUSE_ADDRESS_MISSING) ||
+                                           rules_find(r, CAUSE_GATEWAY_UNREACHABLE)))
+                return;
+        look_for_silence(f, &silence);
+        furthest_trace(f, &trace);
+        if (silence.broken || silence.endpoints < 2 || !gateway_lives(f, &trace))
+                return;
+        r->upstream_dead = true;
+        c = rules_add(r, CAUSE_UPSTREAM_DEAD);
+        cause_add_all_services(c, r);
+        if (inet_addr_is_set(&silence.refuser))
+                c->by = (struct hop_name){true, silence.refuser, facts_hop_of(f, &silence.refuser)};
+        else
+                c->after = trace.last;
+        cause_add_evidence(c, f->arp_gateway);
+        cause_add_evidence(c, trace.last_row);
+        for (size_t i = 0; i < f->list->count; i++)
+                if (counts_for_upstream(f->list->items[i])) {
+                        cause_add_evidence(c, f->list->items[i]);
+                        cause_add_endpoint(c, &f->list->items[i]->spec.target);
+                }
+        say_upstream(r, c, &silence);
+        for (size_t i = 0; i < f->service_count; i++) {
+                f->services[i].dns_impaired = true;
+                for (size_t k = 0; k < f->services[i].target_count; k++)
+                        if (!f->services[i].targets[k].explained)
+                                target_block(&f->services[i].targets[k], STAGE_TCP);
+        }
+}
+
+/* ---- one target ---- */
+
+/* By route, unless a captured route made that void: then what the A/B on the WAN device found. */
+static struct measurement *effective(const struct target *t)
+{
+        if (t->captured && !rules_is_scored(t->tcp))
+                return t->tcp_device;
+        return t->tcp;
+}
+
+/* The trace towards it, or else towards one that shares its range, port and fate. */
+static void trace_for(const struct rules *r, const struct target *t, struct trace_facts *ret)
+{
+        facts_trace(&r->facts, &t->endpoint, ret);
+        for (size_t k = 0; !ret->traced && k < t->service->target_count; k++) {
+                const struct target *o = &t->service->targets[k];
+                const struct measurement *x = effective(t), *y = effective(o);
+
+                if (o->range == t->range && x && y && x->outcome == y->outcome)
+                        facts_trace(&r->facts, &o->endpoint, ret);
+        }
+}
+
+static const struct measurement *control_answer(const struct rules *r)
+{
+        const struct facts *f = &r->facts;
+
+        for (size_t i = 0; i < f->list->count; i++)
+                if (f->list->items[i]->spec.kind == MEASUREMENT_TCP &&
+                        f->list->items[i]->outcome == OUTCOME_OK)
+                        return f->list->items[i];
+        for (size_t i = 0; i < f->list->count; i++)
+                if (f->list->items[i]->spec.kind == MEASUREMENT_DNS &&
+                        f->list->items[i]->outcome == OUTCOME_OK)
+                        return f->list->items[i];
+        return NULL;
+}
+
+static struct cause *find_tcp(struct rules *r, enum cause_code code, uint16_t port, const struct hop_name *after,
+        const struct hop_name *by)
+{
+        char suffix[16];
+
+        snprintf(suffix, sizeof suffix, ":%u", port);
+        for (size_t i = 0; i < r->out->cause_count; i++) {
+                struct cause *c = &r->out->causes[i];
+
+                if (c->info->code == code && str_ends_with(c->targets.items[0], suffix) &&
+                        c->after.known == after->known && c->by.known == by->known &&
+                        (!after->known || inet_addr_equal(&c->after.address, &after->address)) &&
+                        (!by->known || inet_addr_equal(&c->by.address, &by->address)))
+                        return c;
+        }
+        return NULL;
+}
+
+static struct cause *tcp_cause(struct rules *r, enum cause_code code, struct target *t,
+        const struct hop_name *after, const struct hop_name *by)
+{
+        struct cause *c = find_tcp(r, code, t->endpoint.port, after, by);
+
+        if (!c) {
+                c = rules_add(r, code);
+                c->after = *after;
+                c->by = *by;
+        }
+        cause_add_service(c, t->service);
+        cause_add_endpoint(c, &t->endpoint);
+        cause_add_evidence(c, effective(t));
+        target_block(t, STAGE_TCP);
+        return c;
+}
+
+static const struct hop_name nobody;
+
+static void add_undetermined(struct rules *r, struct target *t, const char *one, const char *other,
+        const char *next)
+{
+        struct cause *c = NULL;
+        char *list;
+
+        for (size_t i = 0; i < r->out->cause_count; i++)
+                if (r->out->causes[i].info->code == CAUSE_UNDETERMINED &&
+                        strv_contains(&r->out->causes[i].candidates, one) &&
+                        strv_contains(&r->out->causes[i].candidates, other))
+                        c = &r->out->causes[i];
+        if (!c) {
+                c = rules_add(r, CAUSE_UNDETERMINED);
+                strv_add(&c->candidates, one);
+                strv_add(&c->candidates, other);
+        }
+        cause_add_service(c, t->service);
+        cause_add_endpoint(c, &t->endpoint);
+        cause_add_evidence(c, effective(t));
+        list = cause_target_list(c);
+        cause_say(c, "%s fails, by %s or %s: the evidence does not separate them.", list, one, other);
+        cause_advise(c, "%s", next);
+        free(list);
+        target_block(t, STAGE_TCP);
+}
+
+/* ---- dropped ---- */
+
+/* "the whole range 198.51.100.16/28" when exactly its tested addresses are among the targets. */
+static char *range_words(const struct rules *r, const struct cause *c, uint16_t port)
+{
+        const struct facts *f = &r->facts;
+        char text[INET_ADDR_TEXT];
+
+        for (size_t g = 0; g < f->range_count && f->range_count > 1; g++) {
+                size_t inside = 0, hit = 0;
+
+                for (size_t i = 0; i < f->service_count; i++)
+                        for (size_t k = 0; k < f->services[i].target_count; k++) {
+                                const struct target *t = &f->services[i].targets[k];
+
+                                if (t->endpoint.port != port || t->range != (int)g)
+                                        continue;
+                                inside++;
+                                hit += strv_contains(&c->targets, endpoint_format(&t->endpoint, text));
+                        }
+                if (inside && inside == hit && hit == c->targets.count)
+                        return xasprintf(", every tested address of the range %s",
+                                cidr_format(&f->ranges[g], text));
+        }
+        return xstrdup("");
+}
+
+static void say_dropped(struct rules *r, struct cause *c, const struct measurement *m,
+        const struct measurement *control)
+{
+        char *list = cause_target_list(c), *range = range_words(r, c, m->spec.target.port), *jobs = cause_jobs(c, r);
+        char target[320] = "", hop[96] = "";
+
+        if (control)
+                probe_spec_target_text(&control->spec, target, sizeof target);
+        if (c->after.known)
+                cause_say(c, "TCP %u to %s%s is dropped silently after %s: %d SYNs, no answer%s%s%s. The drop is "
+                             "at that device's exit or at the next one's entry.",
+                        m->spec.target.port, list, range, hop_text(&c->after, hop), m->tries,
+                        control ? ", while " : "", target, control ? " answers" : "");
+        else
+                cause_say(c, "TCP %u to %s%s is dropped silently on the way: %d SYNs, no answer%s%s%s.",
+                        m->spec.target.port, list, range, m->tries, control ? ", while " : "", target,
+                        control ? " answers" : "");
+        cause_advise(c, "On the firewall%s%s, allow TCP %u from %s to %s%s%s.", c->after.known ? " at or behind " : "",
+                hop, m->spec.target.port, m->source[0] ? m->source : "this node", list,
+                jobs[0] ? "; it carries " : "", jobs);
+        free(list);
+        free(range);
+        free(jobs);
+}
+
+static void rule_dropped(struct rules *r, struct target *t)
+{
+        const struct measurement *m = effective(t), *control = control_answer(r);
+        struct trace_facts trace;
+        struct cause *c;
+
+        trace_for(r, t, &trace);
+        if (m->left_host == UNKNOWN && !trace.last.known) {
+                add_undetermined(r, t, "tcp.dropped", "firewall.local",
+                        "Run it again as root: with the right to watch packets it sees whether the SYN leaves.");
+                return;
+        }
+        c = tcp_cause(r, CAUSE_TCP_DROPPED, t, &trace.last, &nobody);
+        cause_add_evidence(c, trace.last_row);
+        cause_add_evidence(c, control);
+        say_dropped(r, c, m, control);
+}
+
+/* ---- rejected ---- */
+
+static const char *icmp_words(int code)
+{
+        switch (code) {
+        case 0:
+                return "network unreachable";
+        case 1:
+                return "host unreachable";
+        case 2:
+                return "protocol unreachable";
+        case 3:
+                return "port unreachable";
+        case 9:
+        case 10:
+        case 13:
+                return "administratively prohibited";
+        default:
+                return "destination unreachable";
+        }
+}
+
+static void say_rejected(struct cause *c, const struct measurement *m, struct rules *r)
+{
+        char *list = cause_target_list(c), *jobs = cause_jobs(c, r), hop[96];
+
+        cause_say(c, "%s refuses TCP %u to %s: it answers with ICMP \"%s\" (type %d, code %d).",
+                hop_text(&c->by, hop), m->spec.target.port, list, icmp_words(m->icmp_code), m->icmp_type,
+                m->icmp_code);
+        cause_advise(c, "On %s, allow TCP %u from %s to %s%s%s.", hop, m->spec.target.port,
+                m->source[0] ? m->source : "this node", list, jobs[0] ? "; it carries " : "", jobs);
+        free(list);
+        free(jobs);
+}
+
+static void rule_service_down(struct rules *r, struct target *t, const char *proof);
+
+static void rule_rejected(struct rules *r, struct target *t, struct measurement *m)
+{
+        struct hop_name by = {true, m->by, facts_hop_of(&r->facts, &m->by)};
+        struct cause *c;
+
+        if (inet_addr_equal(&m->by, &t->endpoint.address)) {
+                rule_service_down(r, t, "the host itself answers \"port unreachable\"");
+                return;
+        }
+        c = tcp_cause(r, CAUSE_TCP_REJECTED, t, &nobody, &by);
+        cause_add_evidence(c, m);
+        say_rejected(c, m, r);
+}
+
+/* The refusal that a silent target shares: its own when asked again, or that of its range's others. Routers limit
+ * their ICMP errors, so silence among refusals is no drop. */
+static struct measurement *shared_refusal(const struct rules *r, const struct target *t)
+{
+        const struct facts *f = &r->facts;
+
+        for (size_t i = 0; i < f->list->count; i++) {
+                struct measurement *m = f->list->items[i];
+
+                if (m->spec.kind == MEASUREMENT_TCP && m->spec.purpose == PURPOSE_REPEAT &&
+                        m->outcome == OUTCOME_REJECTED && endpoint_equal(&m->spec.target, &t->endpoint))
+                        return m;
+        }
+        for (size_t k = 0; k < t->service->target_count; k++) {
+                const struct target *o = &t->service->targets[k];
+                struct measurement *m = effective(o);
+
+                if (o->range == t->range && m && rules_is_scored(m) && m->outcome == OUTCOME_REJECTED &&
+                        !inet_addr_equal(&m->by, &o->endpoint.address) &&
+                        !facts_is_own_address(f, &m->by))
+                        return m;
+        }
+        return NULL;
+}
+
+/* ---- reset ---- */
+
+static int ttl_initial(int ttl)
+{
+        return ttl <= 64 ? 64 : ttl <= 128 ? 128 : 255;
+}
+
+static int ttl_distance(int ttl)
+{
+        return ttl_initial(ttl) - ttl;
+}
+
+/* A SYN-ACK of the same host on another port; else of another address of its range. */
+static const struct measurement *sibling_of(const struct rules *r, const struct target *t)
+{
+        const struct facts *f = &r->facts;
+        const struct measurement *same_range = NULL;
+
+        for (size_t i = 0; i < f->list->count; i++) {
+                const struct measurement *m = f->list->items[i];
+
+                if (m->spec.kind != MEASUREMENT_TCP || m->outcome != OUTCOME_OK || !m->reply_ttl ||
+                        m->spec.interface[0])
+                        continue;
+                if (inet_addr_equal(&m->spec.target.address, &t->endpoint.address))
+                        return m;
+                if (t->range >= 0 && facts_range_of(f, &m->spec.target.address) == t->range)
+                        same_range = m;
+        }
+        return same_range;
+}
+
+static void rule_service_down(struct rules *r, struct target *t, const char *proof)
+{
+        struct cause *c = tcp_cause(r, CAUSE_SERVICE_DOWN, t, &nobody, &nobody);
+        char *list = cause_target_list(c);
+
+        cause_say(c, "The control plane's own host refuses %s: %s.", list, proof);
+        cause_advise(c, "Nothing at the site has to change. The control plane's operator starts the service on %s.",
+                list);
+        free(list);
+}
+
+static void say_reset(struct rules *r, struct cause *c, const struct measurement *m,
+        const struct measurement *sibling)
+{
+        char *list = cause_target_list(c), *jobs = cause_jobs(c, r);
+        char place[128] = "", target[320];
+        char gateway[INET_ADDR_TEXT];
+
+        if (ttl_distance(m->reply_ttl) == 0)
+                snprintf(place, sizeof place, ", from the site's own segment, where only the gateway %s forwards",
+                        inet_addr_format(&r->facts.site->gateway, gateway));
+        if (sibling) {
+                probe_spec_target_text(&sibling->spec, target, sizeof target);
+                cause_say(c, "A device on the way refuses TCP %u to %s with a forged RST%s: the RST comes with TTL "
+                             "%d, while %s answers with TTL %d.",
+                        m->spec.target.port, list, place, m->reply_ttl, target, sibling->reply_ttl);
+        } else {
+                cause_say(c, "A device on the way refuses TCP %u to %s with a forged RST%s: its TTL is %d, "
+                             "as fresh as no host behind a router can send it.",
+                        m->spec.target.port, list, place, m->reply_ttl);
+        }
+        cause_advise(c, "On the site's firewall, allow TCP %u from %s to %s%s%s.", m->spec.target.port,
+                m->source[0] ? m->source : "this node", list, jobs[0] ? "; it carries " : "", jobs);
+        free(list);
+        free(jobs);
+}
+
+static void rule_reset(struct rules *r, struct target *t)
+{
+        const struct measurement *m = effective(t), *sibling = sibling_of(r, t);
+        bool routed = t->route && inet_addr_is_set(&t->route->next_hop);
+        bool forged = false, own = false;
+        char proof[160];
+        struct cause *c;
+
+        if (m->reply_ttl && ttl_distance(m->reply_ttl) == 0 && routed)
+                forged = true;
+        else if (m->reply_ttl && sibling && m->reply_ttl == sibling->reply_ttl)
+                own = true;
+        else if (m->reply_ttl && sibling)
+                /* Further away than the sibling: then it is the sibling that a proxy answers for. */
+                forged = ttl_distance(m->reply_ttl) < ttl_distance(sibling->reply_ttl) ||
+                        ttl_initial(m->reply_ttl) != ttl_initial(sibling->reply_ttl);
+        if (own) {
+                snprintf(proof, sizeof proof,
+                        "its RST comes with the same TTL, %d, as its other answers, and nothing listens there",
+                        m->reply_ttl);
+                rule_service_down(r, t, proof);
+                cause_add_evidence(rules_find(r, CAUSE_SERVICE_DOWN), sibling);
+        } else if (forged) {
+                c = tcp_cause(r, CAUSE_TCP_RESET, t, &nobody, &nobody);
+                cause_add_evidence(c, sibling);
+                say_reset(r, c, m, sibling);
+        } else {
+                add_undetermined(r, t, "tcp.reset", "service.down",
+                        m->reply_ttl ?
+                                "Ask the control plane's operator whether the service is up; compare with another site." :
+                                "Run it again as root: the TTL of the RST tells who sent it.");
+        }
+}
+
+/* ---- a proxy ---- */
+
+static bool all_blocked_at_tcp(const struct service *s)
+{
+        for (size_t k = 0; k < s->target_count; k++) {
+                const struct measurement *m = effective(&s->targets[k]);
+
+                if (!m || m->outcome == OUTCOME_OK || m->outcome == OUTCOME_NOT_TESTED)
+                        return false;
+        }
+        return s->target_count > 0;
+}
+
+static void rule_proxy(struct rules *r, struct service *s)
+{
+        struct facts *f = &r->facts;
+        struct cause *c;
+
+        for (size_t i = 0; i < f->list->count; i++) {
+                struct measurement *m = f->list->items[i];
+
+                if (m->spec.kind != MEASUREMENT_HTTP || m->spec.purpose != PURPOSE_PROXY ||
+                        !str_equal(m->spec.service, s->name) || m->outcome != OUTCOME_OK ||
+                        !all_blocked_at_tcp(s))
+                        continue;
+                c = rules_find(r, CAUSE_HTTP_PROXY_REQUIRED);
+                if (!c)
+                        c = rules_add(r, CAUSE_HTTP_PROXY_REQUIRED);
+                cause_add_service(c, s);
+                cause_add_evidence(c, m);
+                for (size_t k = 0; k < s->target_count; k++) {
+                        cause_add_endpoint(c, &s->targets[k].endpoint);
+                        cause_add_evidence(c, effective(&s->targets[k]));
+                        target_block(&s->targets[k], STAGE_TCP);
+                }
+                s->usable_by_proxy = true;
+                cause_say(c, "Direct connections are blocked and the proxy %s passes them: only the proxy gets out.",
+                        f->site->spec.proxy);
+                cause_advise(c, "Keep the proxy configured, or allow this node directly on the firewall.");
+                return;
+        }
+}
+
+/* ---- all of it ---- */
+
+static void rule_target(struct rules *r, struct target *t)
+{
+        struct measurement *m = effective(t), *shared;
+
+        if (t->explained || !rules_is_scored(m))
+                return;
+        switch (m->outcome) {
+        case OUTCOME_TIMEOUT:
+                shared = shared_refusal(r, t);
+                if (shared)
+                        rule_rejected(r, t, shared);
+                else
+                        rule_dropped(r, t);
+                break;
+        case OUTCOME_REJECTED:
+                rule_rejected(r, t, m);
+                break;
+        case OUTCOME_RESET:
+                rule_reset(r, t);
+                break;
+        default:
+                break;
+        }
+}
+
+void rules_tcp(struct rules *r)
+{
+        struct facts *f = &r->facts;
+
+        for (size_t i = 0; i < f->service_count; i++) {
+                struct service *s = &f->services[i];
+
+                if (s->explained)
+                        continue;
+                rule_proxy(r, s);
+                for (size_t k = 0; !r->upstream_dead && k < s->target_count; k++)
+                        rule_target(r, &s->targets[k]);
+        }
+}
