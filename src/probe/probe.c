@@ -41,6 +41,7 @@ void probe_context_done(struct probe_context *c)
                 free(k);
         }
         c->http = http_engine_free(c->http);
+        probe_arp_done(c);
         c->event = sd_event_unref(c->event);
 }
 

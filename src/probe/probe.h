@@ -24,6 +24,8 @@ struct probe_context {
         struct capture *capture;  /* NULL: not permitted or not wanted */
         struct trust *trust;      /* pinned root and the node's certificate; NULL: nothing to verify against */
         struct http_engine *http; /* created on first use by probe_http.c, freed by probe_context_done */
+        struct arp_socket *arp;   /* probe_arp.c: packet sockets, an interface each; kept, since closing one blocks for
+                                     an RCU grace period (8 to 16 ms); freed by probe_context_done */
         struct kept_socket *kept; /* connected sockets that a TCP probe left for the TLS probe of the same target */
         unsigned random_state;    /* for query ids and ports in tests; 0: getrandom */
 };
@@ -76,6 +78,8 @@ int probe_timer(struct probe *p, sd_event_source **source, double delay_ms, sd_e
 void probe_keep_socket(struct probe_context *c, const struct probe_spec *spec, int fd /* ownership passes */,
         double rtt_ms);
 int probe_take_socket(struct probe_context *c, const struct probe_spec *spec, double *ret_rtt_ms); /* fd or -1 */
+
+void probe_arp_done(struct probe_context *c); /* for probe_context_done */
 
 extern const struct probe_class probe_link_class, probe_address_class, probe_route_class, probe_neighbour_class,
         probe_arp_class, probe_dns_class, probe_tcp_class, probe_hop_class, probe_tls_class, probe_http_class;
