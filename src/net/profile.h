@@ -21,8 +21,8 @@ struct profile_service {
         uint16_t port;
         enum service_tls tls;
         struct strv carries;
-        char *probe_path;   /* NULL: HEAD / */
-        char *payload_path; /* NULL: none */
+        char *probe_path;            /* NULL: HEAD / */
+        char *payload_path;          /* NULL: none */
         struct inet_addr *addresses; /* of [addresses]: answer even when DNS is dead */
         size_t address_count;
 };
@@ -32,8 +32,8 @@ struct profile {
         char *name;
         struct cidr *ranges;
         size_t range_count;
-        char *root_ca_path;  /* absolute; NULL when only the subject is known */
-        char *root_subject;  /* "O = …, CN = …" as written; NULL with root_ca_path */
+        char *root_ca_path; /* absolute; NULL when only the subject is known */
+        char *root_subject; /* "O = …, CN = …" as written; NULL with root_ca_path */
         struct profile_service *services;
         size_t service_count;
 };
@@ -42,12 +42,13 @@ struct profile {
 #define PROFILE_MAX_SERVICES  64
 #define PROFILE_MAX_ADDRESSES 256 /* per service */
 
-/* NAME is looked up as NAME.profile in `directories` (NULL-terminated) in order; a name with a slash or ending
- * in .profile is a path. -ENOENT names the folders that were searched. */
+/* NAME is looked up as NAME.profile in `directories` (NULL-terminated) in order; a name with a slash or
+ * ending in .profile is a path. -ENOENT names the folders that were searched. */
 int profile_find(const char *name, const char *const *directories, char **ret_path, struct error *ret_error);
 /* Also checks that root-ca exists and can be read. */
 int profile_load(const char *path, struct profile **ret, struct error *ret_error);
-int profile_parse(const char *path, const char *data, size_t length, struct profile **ret, struct error *ret_error);
+int profile_parse(
+        const char *path, const char *data, size_t length, struct profile **ret, struct error *ret_error);
 struct profile *profile_free(struct profile *p);
 /* The names that can be given, sorted, from the folders. */
 void profile_list(const char *const *directories, struct strv *ret);
