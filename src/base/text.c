@@ -264,6 +264,22 @@ char *str_printable(const void *bytes, size_t length, size_t maximum)
         return text_take(&t);
 }
 
+char *str_excerpt(const void *bytes, size_t length, size_t maximum)
+{
+        char *s = str_printable(bytes, length, maximum);
+
+        /* An escape takes four bytes, so at most three quarters of the input are too much. */
+        while (strlen(s) > maximum) {
+                size_t over = strlen(s) - maximum;
+
+                length = length < maximum ? length : maximum;
+                length -= over / 4 + 1;
+                free(s);
+                s = str_printable(bytes, length, maximum);
+        }
+        return s;
+}
+
 static bool is_digit(char c)
 {
         return c >= '0' && c <= '9';

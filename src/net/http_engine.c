@@ -95,8 +95,8 @@ static int on_io(sd_event_source *source, int fd, uint32_t events, void *userdat
         int flags = 0, running;
 
         (void)source;
-        if ((events & EPOLLERR) && w->transfer && w->transfer->handlers.on_error_queue)
-                w->transfer->handlers.on_error_queue(fd, w->transfer->handlers.userdata);
+        if (w->transfer && w->transfer->handlers.on_ready)
+                w->transfer->handlers.on_ready(fd, events, w->transfer->handlers.userdata);
         if (events & (EPOLLIN | EPOLLHUP))
                 flags |= CURL_CSELECT_IN;
         if (events & EPOLLOUT)

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <curl/curl.h>
+#include <stdint.h>
 #include <systemd/sd-event.h>
 
 struct http_engine; /* opaque */
@@ -11,9 +12,10 @@ struct http_engine_handlers {
         /* The transfer is over and no longer the engine's; the handle is to be cleaned up by its owner, from
          * here if it likes. Never called from within http_engine_add. */
         void (*on_done)(CURL *easy, CURLcode code, void *userdata);
-        /* Something stands in the socket's error queue (IP_RECVERR): to be emptied, since epoll(7) reports it
-         * until it is. May be NULL for sockets without that option. */
-        void (*on_error_queue)(int fd, void *userdata);
+        /* The socket is ready, and libcurl is about to use it: the moment to see how the connection stands,
+         * and to empty the error queue (IP_RECVERR), which epoll(7) reports until that is done. May be NULL.
+         */
+        void (*on_ready)(int fd, uint32_t epoll_events, void *userdata);
         void *userdata;
 };
 

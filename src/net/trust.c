@@ -499,10 +499,13 @@ void trust_judge(struct trust *t, STACK_OF(X509) * chain, const char *host, int6
         struct trust_verdict v = {.error = X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT};
         x509_stack *bounded = chain && sk_X509_num(chain) > 0 ? bounded_chain(chain) : NULL;
 
-        if (bounded) {
+        if (bounded && t)
                 judge_bounded(t, bounded, host, &v);
-                sk_X509_free(bounded);
+        else if (bounded) {
+                set_window(bounded, &v);
+                v.name_matches = host_matches(sk_X509_value(bounded, 0), host);
         }
+        sk_X509_free(bounded);
         v.time_valid = v.not_before_unix <= now_unix && now_unix <= v.not_after_unix;
         if (v.error == X509_V_OK && !v.time_valid)
                 v.error = now_unix < v.not_before_unix ? X509_V_ERR_CERT_NOT_YET_VALID

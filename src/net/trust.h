@@ -44,7 +44,7 @@ SSL_CTX *trust_context_new(void);
 /* Puts the node's certificate, its chain and its key into a context; nothing happens without a certificate.
  */
 void trust_offer_certificate(const struct trust *t, SSL_CTX *c);
-/* Pure. `chain` leaf first as presented; `host` may be NULL (name_matches = true). `now_unix` is the local
- * clock. */
+/* Pure. `chain` leaf first as presented; `host` may be NULL (name_matches = true). Without trust (NULL) only
+ * the name and the times are judged. `now_unix` is the local clock. */
 void trust_judge(struct trust *t, STACK_OF(X509) * chain, const char *host, int64_t now_unix,
         struct trust_verdict *ret);

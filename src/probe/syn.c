@@ -138,7 +138,7 @@ static bool is_shortage(int error)
 static int send_syn(struct syn_burst *b)
 {
         struct probe_context *c = b->probe.context;
-        const struct probe_spec *spec = probe_spec_of(&b->probe);
+        const struct probe_spec *spec = b->spec ? b->spec : probe_spec_of(&b->probe);
         struct syn_try *t = &b->tries[b->count];
         int r;
 
