@@ -37,6 +37,9 @@ char *cause_target_list(const struct cause *c);
 /* " (hop 1)" or "". */
 const char *hop_text(const struct hop_name *h, char ret[96]); /* "192.0.2.1 (hop 1)" */
 
+/* The node's own certificate was refused, as `row` shows and `how` says. */
+void rules_client_rejected(struct rules *r, struct target *t, const struct measurement *row, const char *how);
+
 /* ---- the rules ---- */
 void rules_host(struct rules *r);  /* link, address, conflict, gateway, routes */
 void rules_local(struct rules *r); /* firewall.local, reply.discarded */

@@ -552,7 +552,8 @@ static void rule_target(struct rules *r, struct target *t)
 {
         struct measurement *m = effective(t), *shared;
 
-        if (t->explained || !rules_is_scored(m))
+        /* A captured route explains what failed by route; what fails on the WAN device is a fault of its own. */
+        if ((t->explained && (!t->captured || m != t->tcp_device)) || !rules_is_scored(m))
                 return;
         switch (m->outcome) {
         case OUTCOME_TIMEOUT:
