@@ -8,7 +8,7 @@
 #include <string.h>
 
 #define MAX_CHANGES  5
-#define MAX_RULES    10 /* rows of ranges or addresses */
+#define MAX_RULES    8 /* rows of ranges or addresses */
 #define MAX_SERVERS  4
 #define MAX_COMMANDS 3 /* targets */
 
@@ -91,17 +91,43 @@ static void write_changes(struct page *p, const struct report *r)
 /* ---- what to allow ---- */
 
 struct tally {
-        size_t ok, blocked, untested;
-        enum probe_stage stage; /* of a blocked one */
+        size_t ok, blocked, elsewhere, untested; /* elsewhere: it fails, and not by the site's doing */
+        enum probe_stage stage;                  /* of a blocked one */
 };
 
-static void tally_address(struct tally *t, const struct address_result *a)
+/* A cause names the address, and none that is the site's does. */
+static bool fails_elsewhere(const struct report *r, const struct endpoint *e)
 {
+        char text[INET_ADDR_TEXT];
+        bool named = false;
+
+        endpoint_format(e, text);
+        for (size_t i = 0; i < r->conclusion.cause_count; i++) {
+                const struct cause *c = &r->conclusion.causes[i];
+
+                if (!strv_contains(&c->targets, text))
+                        continue;
+                if (report_page_asks_site(c))
+                        return false;
+                named = true;
+        }
+        return named;
+}
+
+static void tally_address(struct tally *t, const struct report *r, const struct service_result *s,
+        const struct address_result *a)
+{
+        struct endpoint e = {.address = a->address, .port = s->port};
+
         switch (a->state) {
         case ADDRESS_OK:
                 t->ok++;
                 break;
         case ADDRESS_BLOCKED:
+                if (fails_elsewhere(r, &e)) {
+                        t->elsewhere++;
+                        break;
+                }
                 t->blocked++;
                 t->stage = a->stage;
                 break;
@@ -116,8 +142,11 @@ static const char *tally_words(const struct tally *t)
         if (t->blocked && t->ok)
                 return "blocked for some addresses";
         if (t->blocked)
-                return t->stage == STAGE_TLS || t->stage == STAGE_HTTP ? "opens, then is interfered with"
-                                                                       : "blocked";
+                return t->stage == STAGE_TLS    ? "TCP opens, TLS fails"
+                       : t->stage == STAGE_HTTP ? "TCP and TLS open, HTTP fails"
+                                                : "blocked";
+        if (t->elsewhere)
+                return "fails, but not at the firewall";
         return t->ok ? "passes" : "not tested";
 }
 
@@ -135,14 +164,14 @@ static void tally_range(const struct report *r, const struct cidr *range, struct
 
                 for (size_t k = 0; s->port == rule->port && k < s->address_count; k++)
                         if (cidr_contains(range, &s->addresses[k].address))
-                                tally_address(&rule->tally, &s->addresses[k]);
+                                tally_address(&rule->tally, r, s, &s->addresses[k]);
         }
 }
 
 /* What is blocked first, then what passes, then what nobody tried; else as the profile has it. */
 static int rule_rank(const struct rule *r)
 {
-        return r->tally.blocked ? 0 : r->tally.ok ? 1 : 2;
+        return r->tally.blocked ? 0 : r->tally.ok || r->tally.elsewhere ? 1 : 2;
 }
 
 static void write_rule(struct page *p, const struct report *r, const struct rule *rule)
@@ -196,7 +225,7 @@ static struct rule *collect_rules(const struct report *r, const struct facts *f,
 
                         inet_addr_format(&s->addresses[k].address, rule->to);
                         rule->port = s->port;
-                        tally_address(&rule->tally, &s->addresses[k]);
+                        tally_address(&rule->tally, r, s, &s->addresses[k]);
                 }
         }
         *ret_count = count;
@@ -417,8 +446,9 @@ static void write_nothing(struct page *p, const struct report *r)
         page_list_begin(p);
         for (size_t i = 0; i < r->conclusion.cause_count && i < MAX_CHANGES; i++) {
                 const struct cause *c = &r->conclusion.causes[i];
-                _cleanup_free_ char *line = xasprintf(
-                        "%s For %s: %s", summary_of(c), fixed_by_to_person(c->fixed_by), remedy_of(c));
+                bool said = str_equal(summary_of(c), r->conclusion.summary);
+                _cleanup_free_ char *line = xasprintf("%s%sFor %s: %s", said ? "" : summary_of(c),
+                        said ? "" : " ", fixed_by_to_person(c->fixed_by), remedy_of(c));
 
                 page_list_item(p, line);
         }

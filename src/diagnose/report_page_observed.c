@@ -4,7 +4,7 @@
 
 #include <string.h>
 
-#define MAX_OBSERVED 9
+#define MAX_OBSERVED 8
 #define MAX_CONTRAST 2 /* what passes, beside what does not */
 
 static const char *icmp_words(int type, int code)
@@ -113,6 +113,8 @@ static char *result_of(const struct measurement *m)
                 text_addf(&t, "TTL %u: ", m->spec.ttl);
                 if (m->hop_answer == HOP_UNREACHABLE)
                         add_icmp(&t, m);
+                else if (m->hop_answer == HOP_TIME_EXCEEDED)
+                        text_add(&t, "ICMP time exceeded");
                 else
                         text_add(&t, m->hop_answer == HOP_SILENT ? "no answer"
                                                                  : hop_answer_to_string(m->hop_answer));
