@@ -132,7 +132,8 @@ static int on_io(sd_event_source *source, int fd, uint32_t events, void *userdat
 
 static bool is_shortage(int error)
 {
-        return error == EMFILE || error == ENFILE || error == ENOMEM || error == ENOBUFS || error == EAGAIN;
+        return error == EMFILE || error == ENFILE || error == ENOMEM || error == ENOBUFS || error == EAGAIN ||
+               error == EADDRINUSE;
 }
 
 static int send_syn(struct syn_burst *b)
