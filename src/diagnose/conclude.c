@@ -140,9 +140,9 @@ char *cause_target_list(const struct cause *c)
 
         for (size_t i = 0; i < shown; i++)
                 text_addf(&t, "%s%s",
-                        i == 0                                            ? "" :
-                                i + 1 == shown && shown == c->targets.count ? " and " :
-                                                                            ", ",
+                        i == 0                                        ? ""
+                        : i + 1 == shown && shown == c->targets.count ? " and "
+                                                                      : ", ",
                         c->targets.items[i]);
         if (shown < c->targets.count)
                 text_addf(&t, " and %zu more", c->targets.count - shown);
@@ -255,7 +255,8 @@ static void fill_service(const struct service *s, struct service_result *ret)
         for (size_t k = 0; k < s->target_count; k++) {
                 const struct target *t = &s->targets[k];
 
-                ret->addresses[k] = (struct address_result){t->endpoint.address, t->state, t->stage, t->rtt_ms};
+                ret->addresses[k] =
+                        (struct address_result){t->endpoint.address, t->state, t->stage, t->rtt_ms};
         }
 }
 
@@ -293,7 +294,8 @@ static void explain_rest(struct rules *r, struct service *s)
                 if (stage_candidates[stage][i])
                         strv_add(&c->candidates, stage_candidates[stage][i]);
         targets = cause_target_list(c);
-        cause_say(c, "%s fails at the %s stage on %s, and the evidence does not separate the possible causes.",
+        cause_say(c,
+                "%s fails at the %s stage on %s, and the evidence does not separate the possible causes.",
                 s->host, probe_stage_to_string(stage), targets);
         cause_advise(c, "Run the diagnosis again, as root and with --capture FILE, and compare.");
         free(targets);
@@ -311,10 +313,10 @@ static void set_severity(struct rules *r, struct cause *c)
                 return;
         if (!o->service_count)
                 c->severity = code == CAUSE_LINK_DOWN || code == CAUSE_ADDRESS_MISSING ||
-                                code == CAUSE_ROUTE_MISSING || code == CAUSE_GATEWAY_UNREACHABLE ||
-                                code == CAUSE_UPSTREAM_DEAD ?
-                        SEVERITY_CRITICAL :
-                        SEVERITY_WARNING;
+                                              code == CAUSE_ROUTE_MISSING ||
+                                              code == CAUSE_GATEWAY_UNREACHABLE || code == CAUSE_UPSTREAM_DEAD
+                                      ? SEVERITY_CRITICAL
+                                      : SEVERITY_WARNING;
         for (size_t i = 0; i < o->service_count; i++)
                 if (o->services[i].state == SERVICE_BLOCKED &&
                         strv_contains(&c->services, o->services[i].name))

@@ -40,17 +40,17 @@ struct cause {
         const struct cause_info *info;
         enum severity severity;
         struct strv services, targets; /* targets: "198.51.100.20:443", a DNS server, an interface */
-        struct hop_name by;    /* who does it, known from its own answer */
-        struct hop_name after; /* silent drops: last hop known to have forwarded */
-        char *interface;       /* route.* and link-level causes */
-        char *route;           /* route.*: "198.51.100.0/24 via 10.20.0.1" */
-        enum yesno configured; /* route.*: the site file put it there */
-        char *interceptor;     /* tls.intercepted: "Fortinet"; NULL unknown */
-        struct strv candidates; /* undetermined: codes */
-        char *summary;         /* one sentence for a person, with the facts */
-        char *remedy;          /* one or two sentences, addressed to whoever fixes it */
+        struct hop_name by;            /* who does it, known from its own answer */
+        struct hop_name after;         /* silent drops: last hop known to have forwarded */
+        char *interface;               /* route.* and link-level causes */
+        char *route;                   /* route.*: "198.51.100.0/24 via 10.20.0.1" */
+        enum yesno configured;         /* route.*: the site file put it there */
+        char *interceptor;             /* tls.intercepted: "Fortinet"; NULL unknown */
+        struct strv candidates;        /* undetermined: codes */
+        char *summary;                 /* one sentence for a person, with the facts */
+        char *remedy;                  /* one or two sentences, addressed to whoever fixes it */
         enum fixed_by fixed_by;
-        int *evidence;         /* measurement ids, ascending */
+        int *evidence; /* measurement ids, ascending */
         size_t evidence_count;
 };
 
@@ -63,6 +63,7 @@ struct conclusion {
         size_t cause_count;
 };
 
-/* Concludes; also writes status, reason and voided_by of the measurements. ret is overwritten (must be empty). */
+/* Concludes; also writes status, reason and voided_by of the measurements. ret is overwritten (must be
+ * empty). */
 void diagnose_conclude(struct measurement_list *list, struct conclusion *ret);
 void conclusion_done(struct conclusion *c);

@@ -126,8 +126,8 @@ static enum transport_state transport_of(const struct facts *f, const struct mea
         case OUTCOME_RESET:
                 return TRANSPORT_REFUSED;
         case OUTCOME_REJECTED:
-                return inet_addr_equal(&m->by, &m->spec.target.address) ? TRANSPORT_REFUSED :
-                                                                          TRANSPORT_REJECTED;
+                return inet_addr_equal(&m->by, &m->spec.target.address) ? TRANSPORT_REFUSED
+                                                                        : TRANSPORT_REJECTED;
         case OUTCOME_LOCAL_ERROR:
                 return TRANSPORT_HOST_ERROR;
         default:
@@ -172,7 +172,7 @@ static void note_dns(struct facts *f, struct measurement *m)
 static bool leaves_elsewhere(const struct facts *f, const struct measurement *route)
 {
         return route && route->outcome == OUTCOME_OK && route->route_interface[0] && facts_wan(f)[0] &&
-                !str_equal(route->route_interface, "lo") && !str_equal(route->route_interface, facts_wan(f));
+               !str_equal(route->route_interface, "lo") && !str_equal(route->route_interface, facts_wan(f));
 }
 
 static void note_route(struct facts *f, struct measurement *m)
@@ -213,10 +213,10 @@ static void note_target(struct facts *f, struct measurement *m)
                         else if (m->spec.kind == MEASUREMENT_TCP && m->spec.purpose == PURPOSE_DEVICE)
                                 t->tcp_device = m;
                         else if (m->spec.kind == MEASUREMENT_TLS && m->spec.purpose == PURPOSE_SERVICE &&
-                                str_equal(m->spec.service, t->service->name))
+                                 str_equal(m->spec.service, t->service->name))
                                 t->tls = m;
                         else if (m->spec.kind == MEASUREMENT_HTTP && m->spec.purpose == PURPOSE_SERVICE &&
-                                str_equal(m->spec.service, t->service->name))
+                                 str_equal(m->spec.service, t->service->name))
                                 t->http = m;
                 }
 }
@@ -368,7 +368,7 @@ void facts_trace(const struct facts *f, const struct endpoint *to, struct trace_
                                 ret->last_row = m;
                         }
                 } else if (m->hop_answer != HOP_SILENT &&
-                        (!ret->answer_ttl || m->spec.ttl < ret->answer_ttl)) {
+                           (!ret->answer_ttl || m->spec.ttl < ret->answer_ttl)) {
                         ret->answer_ttl = m->spec.ttl;
                         ret->answer = m->hop_answer;
                 }

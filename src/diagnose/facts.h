@@ -1,5 +1,5 @@
-/* Measurements, sorted by what they speak of: services and their addresses, DNS servers, the host itself. Built
- * anew for each plan and conclusion; borrows the measurements. */
+/* Measurements, sorted by what they speak of: services and their addresses, DNS servers, the host itself.
+ * Built anew for each plan and conclusion; borrows the measurements. */
 #pragma once
 
 #include "diagnose/conclusion.h"
@@ -11,8 +11,8 @@ struct target {
         int range; /* index of the profile's range, -1 none */
         bool from_profile, from_dns;
         struct measurement *route, *tcp, *tcp_device, *tls;
-        struct measurement *http;         /* the last ordinary request to this address */
-        bool captured;                    /* its route leaves by another interface than the WAN */
+        struct measurement *http; /* the last ordinary request to this address */
+        bool captured;            /* its route leaves by another interface than the WAN */
         /* Written while concluding */
         enum address_state state;
         enum probe_stage stage;
@@ -48,8 +48,8 @@ struct server {
         struct endpoint endpoint;
         struct measurement *route_udp, *route_tcp;
         bool captured;
-        enum transport_state udp, tcp;               /* by route, or by device when captured and failing by route */
-        struct measurement *udp_row, *tcp_row;       /* one that shows that state */
+        enum transport_state udp, tcp;         /* by route, or by device when captured and failing by route */
+        struct measurement *udp_row, *tcp_row; /* one that shows that state */
         enum transport_state udp_by_route, tcp_by_route;
 };
 
@@ -71,19 +71,20 @@ struct facts {
 void facts_build(struct facts *ret, struct measurement_list *list);
 void facts_done(struct facts *f);
 
-bool facts_in_ranges(const struct facts *f, const struct inet_addr *a);  /* true without ranges */
+bool facts_in_ranges(const struct facts *f, const struct inet_addr *a); /* true without ranges */
 int facts_range_of(const struct facts *f, const struct inet_addr *a);   /* index or -1 */
-const char *facts_wan(const struct facts *f);                            /* "" unknown */
+const char *facts_wan(const struct facts *f);                           /* "" unknown */
 bool facts_is_own_address(const struct facts *f, const struct inet_addr *a);
-struct target *facts_target(struct facts *f, const struct endpoint *e, const char *service); /* service "" any */
+struct target *facts_target(
+        struct facts *f, const struct endpoint *e, const char *service); /* service "" any */
 /* The address answers from beyond the gateway or anywhere: DNS answered, SYN-ACK, RST, foreign ICMP. */
 bool facts_is_answer(const struct facts *f, const struct measurement *m);
-/* The furthest hop that answered time-exceeded towards the target, and the first TTL at which something else came;
- * zero when nothing is known. */
+/* The furthest hop that answered time-exceeded towards the target, and the first TTL at which something else
+ * came; zero when nothing is known. */
 struct trace_facts {
-        struct hop_name last;         /* furthest time-exceeded */
+        struct hop_name last; /* furthest time-exceeded */
         struct measurement *last_row;
-        int answer_ttl;               /* smallest TTL with an RST, SYN-ACK or ICMP refusal */
+        int answer_ttl; /* smallest TTL with an RST, SYN-ACK or ICMP refusal */
         enum hop_answer answer;
         bool traced;
 };

@@ -12,11 +12,11 @@
 #define PATIENCE_ALONE_MS  1700.0 /* nothing has answered at all: the path may just be slow */
 #define ALONE_AFTER_MS     700.0  /* probes look at their patience when it is over: decide just before */
 #define PATIENCE_LOSSY_MS  2600.0
-#define HOP_WAVE           4  /* TTLs asked at once: few, since routers limit their ICMP answers */
+#define HOP_WAVE           4 /* TTLs asked at once: few, since routers limit their ICMP answers */
 #define HOP_WAVE_WAIT_MS   90.0
 #define HOP_MAX            24
-#define TRACES_MAX         3  /* targets traced at the same time */
-#define TLS_AB_MAX         4  /* addresses of one service that get the A/B handshakes */
+#define TRACES_MAX         3 /* targets traced at the same time */
+#define TLS_AB_MAX         4 /* addresses of one service that get the A/B handshakes */
 #define HTTP_ADDRESSES_MAX 4
 #define CLAMPED_MSS        536 /* what RFC 879 lets pass everywhere */
 #define NEUTRAL_NAME       "www.example.com"
@@ -46,8 +46,8 @@ static uint32_t mix(uint32_t h, const void *bytes, size_t length)
 static uint32_t spec_hash(const struct probe_spec *s)
 {
         uint32_t h = 2166136261u;
-        const unsigned numbers[] = {s->kind, s->purpose, s->attempt, s->target.port, s->ttl, s->mss, s->dns_type,
-                s->transport};
+        const unsigned numbers[] = {
+                s->kind, s->purpose, s->attempt, s->target.port, s->ttl, s->mss, s->dns_type, s->transport};
 
         h = mix(h, numbers, sizeof numbers);
         h = mix(h, s->target.address.bytes, s->target.address.family == AF_INET6 ? 16 : 4);
@@ -286,7 +286,8 @@ static void plan_trace(struct planner *p, const struct endpoint *to, const char 
         if (silent_pending && youngest_ms < p->rtt_max_ms + HOP_WAVE_WAIT_MS)
                 return;
         if (highest - last_answered >= HOP_WAVE && highest > 0)
-                return; /* a whole wave without an answer: nothing further forwards, or nothing further tells */
+                return; /* a whole wave without an answer: nothing further forwards, or nothing further tells
+                         */
         for (int i = 0; i < HOP_WAVE && highest < HOP_MAX; i++) {
                 s.ttl = (uint8_t)++highest;
                 want(p, &s);
@@ -295,12 +296,12 @@ static void plan_trace(struct planner *p, const struct endpoint *to, const char 
 
 static bool tcp_is_blocked(const struct target *t)
 {
-        return t->tcp &&
-                (t->tcp->outcome == OUTCOME_TIMEOUT || t->tcp->outcome == OUTCOME_REJECTED ||
-                        t->tcp->outcome == OUTCOME_RESET);
+        return t->tcp && (t->tcp->outcome == OUTCOME_TIMEOUT || t->tcp->outcome == OUTCOME_REJECTED ||
+                                 t->tcp->outcome == OUTCOME_RESET);
 }
 
-/* The way of this target wants a trace: blocked or suspiciously silent, and its trace would tell something new. */
+/* The way of this target wants a trace: blocked or suspiciously silent, and its trace would tell something
+ * new. */
 static bool wants_trace(const struct planner *p, const struct target *t)
 {
         if (t->captured)
@@ -308,10 +309,9 @@ static bool wants_trace(const struct planner *p, const struct target *t)
         if (t->tcp && t->tcp->outcome == OUTCOME_REJECTED)
                 /* The refuser is named already; only its distance is asked, and the gateway's is known. */
                 return inet_addr_is_set(&t->tcp->by) && !facts_is_own_address(&p->facts, &t->tcp->by) &&
-                        !inet_addr_equal(&t->tcp->by, &p->facts.site->gateway);
+                       !inet_addr_equal(&t->tcp->by, &p->facts.site->gateway);
         return tcp_is_blocked(t) ||
-                (!t->tcp &&
-                        is_suspect(p, pending(p, MEASUREMENT_TCP, PURPOSE_SERVICE, &t->endpoint)));
+               (!t->tcp && is_suspect(p, pending(p, MEASUREMENT_TCP, PURPOSE_SERVICE, &t->endpoint)));
 }
 
 static bool same_fate(const struct target *a, const struct target *b)
@@ -320,7 +320,7 @@ static bool same_fate(const struct target *a, const struct target *b)
         enum measurement_outcome y = b->tcp ? b->tcp->outcome : OUTCOME_TIMEOUT;
 
         return a->range == b->range && a->endpoint.port == b->endpoint.port && x == y &&
-                (x != OUTCOME_REJECTED || inet_addr_equal(&a->tcp->by, &b->tcp->by));
+               (x != OUTCOME_REJECTED || inet_addr_equal(&a->tcp->by, &b->tcp->by));
 }
 
 /* One trace for each group of targets with the same range, port and fate. */
@@ -358,8 +358,8 @@ static void plan_traces(struct planner *p)
 
 /* ---- TCP ---- */
 
-static struct probe_spec target_spec(const struct target *t, enum measurement_kind kind,
-        enum probe_purpose purpose)
+static struct probe_spec target_spec(
+        const struct target *t, enum measurement_kind kind, enum probe_purpose purpose)
 {
         struct probe_spec s = {.kind = kind, .purpose = purpose, .target = t->endpoint};
 
@@ -367,8 +367,8 @@ static struct probe_spec target_spec(const struct target *t, enum measurement_ki
         return s;
 }
 
-static struct probe_spec named_spec(const struct target *t, enum measurement_kind kind,
-        enum probe_purpose purpose)
+static struct probe_spec named_spec(
+        const struct target *t, enum measurement_kind kind, enum probe_purpose purpose)
 {
         struct probe_spec s = target_spec(t, kind, purpose);
 
@@ -377,7 +377,8 @@ static struct probe_spec named_spec(const struct target *t, enum measurement_kin
         return s;
 }
 
-/* An RST may be the host's own. Another port of the same host, and what the others of its range answer, tell. */
+/* An RST may be the host's own. Another port of the same host, and what the others of its range answer, tell.
+ */
 static void plan_siblings(struct planner *p, const struct target *t)
 {
         const struct facts *f = &p->facts;
@@ -425,8 +426,8 @@ static void plan_ask_again(struct planner *p, const struct service *s)
 
 /* ---- TLS ---- */
 
-static void plan_handshake(struct planner *p, const struct target *t, enum probe_purpose purpose,
-        unsigned attempt)
+static void plan_handshake(
+        struct planner *p, const struct target *t, enum probe_purpose purpose, unsigned attempt)
 {
         struct probe_spec s = named_spec(t, MEASUREMENT_TLS, purpose);
 
@@ -460,7 +461,7 @@ static bool tls_is_cut(const struct measurement *m)
 static bool only_time_is_wrong(const struct measurement *m)
 {
         return m->outcome == OUTCOME_UNTRUSTED && m->chain_trusted == YES && m->chain_name_matches == YES &&
-                m->chain_time_valid == NO;
+               m->chain_time_valid == NO;
 }
 
 static void plan_tls(struct planner *p, const struct target *t, unsigned *ab_count)
@@ -471,8 +472,8 @@ static void plan_tls(struct planner *p, const struct target *t, unsigned *ab_cou
         if (t->service->config->spec.tls == SERVICE_TLS_NONE || !t->tcp || t->tcp->outcome != OUTCOME_OK)
                 return;
         plan_handshake(p, t, PURPOSE_SERVICE, 0);
-        silent = t->tls ? t->tls->outcome == OUTCOME_TIMEOUT && t->tls->stage != STAGE_TCP :
-                          is_suspect(p, pending(p, MEASUREMENT_TLS, PURPOSE_SERVICE, &t->endpoint));
+        silent = t->tls ? t->tls->outcome == OUTCOME_TIMEOUT && t->tls->stage != STAGE_TCP
+                        : is_suspect(p, pending(p, MEASUREMENT_TLS, PURPOSE_SERVICE, &t->endpoint));
         if ((silent || (t->tls && tls_is_cut(t->tls))) && (*ab_count)++ < TLS_AB_MAX)
                 plan_tls_ab(p, t, silent);
         if (t->tls && only_time_is_wrong(t->tls)) {
@@ -525,8 +526,8 @@ static bool payload_failed(const struct planner *p, const struct target *t)
         return false;
 }
 
-/* One request a service: to the first address at once, so that its way runs beside the handshakes; to another one
- * when the first is not to be reached or answers badly. */
+/* One request a service: to the first address at once, so that its way runs beside the handshakes; to another
+ * one when the first is not to be reached or answers badly. */
 static void plan_http(struct planner *p, const struct service *s)
 {
         unsigned tested = 0;
@@ -540,9 +541,8 @@ static void plan_http(struct planner *p, const struct service *s)
                 if (!t->tcp && is_suspect(p, pending(p, MEASUREMENT_TCP, PURPOSE_SERVICE, &t->endpoint)))
                         continue;
                 plan_request(p, t, 0);
-                if (!t->http ||
-                        (t->http->outcome == OUTCOME_OK && !http_failed_by_itself(t->http) &&
-                                !payload_failed(p, t)))
+                if (!t->http || (t->http->outcome == OUTCOME_OK && !http_failed_by_itself(t->http) &&
+                                        !payload_failed(p, t)))
                         return;
                 if (t->http->stage == STAGE_HTTP && t->http->outcome != OUTCOME_OK)
                         plan_request(p, t, 1); /* once more: loss looks like this too */
@@ -552,8 +552,9 @@ static void plan_http(struct planner *p, const struct service *s)
 
 static bool payload_fell_short(const struct measurement *m)
 {
-        return m->spec.kind == MEASUREMENT_HTTP && m->spec.purpose == PURPOSE_PAYLOAD && m->spec.attempt == 0 &&
-                m->outcome != OUTCOME_OK && m->outcome != OUTCOME_NOT_TESTED && m->stage == STAGE_HTTP;
+        return m->spec.kind == MEASUREMENT_HTTP && m->spec.purpose == PURPOSE_PAYLOAD &&
+               m->spec.attempt == 0 && m->outcome != OUTCOME_OK && m->outcome != OUTCOME_NOT_TESTED &&
+               m->stage == STAGE_HTTP;
 }
 
 static void plan_payload_repeat(struct planner *p)
@@ -678,7 +679,7 @@ static bool may_leave(struct planner *p, const struct plan_pending *q)
         case MEASUREMENT_DNS:
                 /* Who answers in another's name is nearer than the other. */
                 return q->spec->purpose == PURPOSE_INTERCEPTION && p->rtt_max_ms > 0 &&
-                        q->age_ms > p->rtt_max_ms * 2 + 20;
+                       q->age_ms > p->rtt_max_ms * 2 + 20;
         case MEASUREMENT_HOP:
                 return target_answered(p, q->spec);
         case MEASUREMENT_TLS:

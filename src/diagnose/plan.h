@@ -1,5 +1,5 @@
-/* What to measure next. Pure: a function of what is known, what is under way and the time, called again whenever
- * one of them changes; it asks for the same spec at most once. */
+/* What to measure next. Pure: a function of what is known, what is under way and the time, called again
+ * whenever one of them changes; it asks for the same spec at most once. */
 #pragma once
 
 #include "probe/measurement.h"

@@ -35,6 +35,7 @@ struct report_style {
 void report_write_text(const struct report *r, const struct report_style *style, FILE *to);
 
 enum page_format { PAGE_MARKDOWN, PAGE_HTML };
-/* One page for the firewall's owner: what to allow, from which address to which ranges and ports, what was observed,
- * UTC times, 5-tuples, the refusing device. Self-contained; no secrets, no private certificates. Caller frees. */
+/* One page for the firewall's owner: what to allow, from which address to which ranges and ports, what was
+ * observed, UTC times, 5-tuples, the refusing device. Self-contained; no secrets, no private certificates.
+ * Caller frees. */
 char *report_firewall_page(const struct report *r, enum page_format format);

@@ -1,5 +1,5 @@
-/* Inside diagnose: the rules, by what they speak of. Each reads facts, adds causes, voids what rests on them, and
- * marks targets. They run in the order in which evidence rests on evidence. */
+/* Inside diagnose: the rules, by what they speak of. Each reads facts, adds causes, voids what rests on them,
+ * and marks targets. They run in the order in which evidence rests on evidence. */
 #pragma once
 
 #include "diagnose/conclusion.h"
@@ -41,8 +41,8 @@ const char *hop_text(const struct hop_name *h, char ret[96]); /* "192.0.2.1 (hop
 void rules_client_rejected(struct rules *r, struct target *t, const struct measurement *row, const char *how);
 
 /* ---- the rules ---- */
-void rules_host(struct rules *r);  /* link, address, conflict, gateway, routes */
-void rules_local(struct rules *r); /* firewall.local, reply.discarded */
+void rules_host(struct rules *r);     /* link, address, conflict, gateway, routes */
+void rules_local(struct rules *r);    /* firewall.local, reply.discarded */
 void rules_upstream(struct rules *r); /* nothing answers beyond the gateway or a later hop */
 void rules_dns(struct rules *r);
 void rules_tcp(struct rules *r); /* dropped, rejected, reset, service down, proxy required */

@@ -40,7 +40,8 @@ static void say_unreachable(struct cause *c)
         } else {
                 cause_say(c, "The DNS server %s answers neither over UDP nor over TCP 53.", list);
                 cause_advise(c,
-                        "Check that %s is the right DNS server and is up, and that the firewall allows UDP and "
+                        "Check that %s is the right DNS server and is up, and that the firewall allows UDP "
+                        "and "
                         "TCP 53 to it.",
                         list);
         }
@@ -55,7 +56,8 @@ static void say_blocked(struct cause *c, const char *blocked, const char *works)
                 cause_say(c, "%s 53 to the DNS server %s is refused by %s, while %s 53 works.", blocked, list,
                         hop_text(&c->by, hop), works);
         else
-                cause_say(c, "%s 53 to the DNS server %s is blocked, while %s 53 works.", blocked, list, works);
+                cause_say(
+                        c, "%s 53 to the DNS server %s is blocked, while %s 53 works.", blocked, list, works);
         cause_advise(c, "Allow %s 53 from this node to %s.", blocked, list);
         free(list);
 }
@@ -70,19 +72,19 @@ static bool is_silent(enum transport_state s)
         return s == TRANSPORT_DEAD || s == TRANSPORT_REJECTED;
 }
 
-/* An RST whose TTL was never decremented comes from our own segment; a server behind the gateway cannot have sent
- * it. */
+/* An RST whose TTL was never decremented comes from our own segment; a server behind the gateway cannot have
+ * sent it. */
 static bool rst_is_from_segment(const struct rules *r, const struct server *s)
 {
         const struct measurement *m = s->tcp_row, *route = s->route_tcp;
 
         (void)r;
         return m && m->outcome == OUTCOME_RESET && route && inet_addr_is_set(&route->next_hop) &&
-                (m->reply_ttl == 64 || m->reply_ttl == 128 || m->reply_ttl == 255);
+               (m->reply_ttl == 64 || m->reply_ttl == 128 || m->reply_ttl == 255);
 }
 
-static void add_reachability(struct rules *r, struct server *s, enum cause_code code, const struct inet_addr *by,
-        bool impairs)
+static void add_reachability(
+        struct rules *r, struct server *s, enum cause_code code, const struct inet_addr *by, bool impairs)
 {
         struct cause *c = dns_cause(r, code, by);
 
@@ -113,7 +115,9 @@ static void add_refused(struct rules *r, struct server *s, const char *what, boo
                 impair_all(r);
         list = cause_target_list(c);
         cause_say(c, "The DNS server %s refuses: %s.", list, what);
-        cause_advise(c, "Start the DNS service on %s, allow this node in its access list, or configure another server.",
+        cause_advise(c,
+                "Start the DNS service on %s, allow this node in its access list, or configure another "
+                "server.",
                 list);
         free(list);
 }
@@ -152,9 +156,9 @@ static const char *rcode_text(int rcode)
 
 static enum cause_code code_of_rcode(int rcode)
 {
-        return rcode == 3 ? CAUSE_DNS_NO_SUCH_NAME :
-                rcode == 5 ? CAUSE_DNS_REFUSED :
-                             CAUSE_DNS_SERVER_FAILURE;
+        return rcode == 3   ? CAUSE_DNS_NO_SUCH_NAME
+               : rcode == 5 ? CAUSE_DNS_REFUSED
+                            : CAUSE_DNS_SERVER_FAILURE;
 }
 
 /* The first answer outside the ranges, or NULL. */
@@ -180,9 +184,9 @@ static void attach_name(struct rules *r, struct cause *c, const struct measureme
 
 static void say_no_name(struct rules *r, const struct measurement *m)
 {
-        enum cause_code code = m->outcome == OUTCOME_RCODE ? code_of_rcode(m->rcode) :
-                m->outcome == OUTCOME_MALFORMED            ? CAUSE_DNS_SERVER_FAILURE :
-                                                             CAUSE_DNS_NO_SUCH_NAME;
+        enum cause_code code = m->outcome == OUTCOME_RCODE       ? code_of_rcode(m->rcode)
+                               : m->outcome == OUTCOME_MALFORMED ? CAUSE_DNS_SERVER_FAILURE
+                                                                 : CAUSE_DNS_NO_SUCH_NAME;
         struct cause *c = dns_cause(r, code, NULL);
         char *list;
 
@@ -198,19 +202,22 @@ static void say_no_name(struct rules *r, const struct measurement *m)
         }
         switch (code) {
         case CAUSE_DNS_NO_SUCH_NAME:
-                cause_advise(c, "On %s, add a forwarder to a public resolver, or a conditional forwarder for %s.", list,
-                        m->spec.name);
+                cause_advise(c,
+                        "On %s, add a forwarder to a public resolver, or a conditional forwarder for %s.",
+                        list, m->spec.name);
                 break;
         case CAUSE_DNS_REFUSED:
                 cause_advise(c, "On %s, allow recursive queries from this node's address.", list);
                 break;
         default:
-                cause_advise(c, "Check the forwarders of %s and whether DNSSEC validation fails there.", list);
+                cause_advise(
+                        c, "Check the forwarders of %s and whether DNSSEC validation fails there.", list);
         }
         free(list);
 }
 
-static void say_wrong(struct rules *r, const struct measurement *m, const char *address, const struct inet_addr *a)
+static void say_wrong(
+        struct rules *r, const struct measurement *m, const char *address, const struct inet_addr *a)
 {
         struct cause *c = dns_cause(r, CAUSE_DNS_WRONG_ANSWER, NULL);
         const char *bogon = inet_addr_bogon(a);
@@ -221,15 +228,15 @@ static void say_wrong(struct rules *r, const struct measurement *m, const char *
         cause_say(c, "The DNS server %s gives %s for %s, %s%s%s.", list, address, m->spec.name,
                 bogon ? "a " : "which lies outside the control plane's ranges", bogon ? bogon : "",
                 bogon ? " address: a sinkhole, or a name of its own" : "");
-        cause_advise(c, "On %s, remove the override or filter entry for %s, or let it forward the name.", list,
-                m->spec.name);
+        cause_advise(c, "On %s, remove the override or filter entry for %s, or let it forward the name.",
+                list, m->spec.name);
         free(list);
 }
 
 static bool is_about_a_name(const struct measurement *m)
 {
         return m->spec.kind == MEASUREMENT_DNS && m->spec.dns_type == 1 && rules_is_scored(m) &&
-                (m->spec.purpose == PURPOSE_SERVICE || m->spec.purpose == PURPOSE_DEVICE);
+               (m->spec.purpose == PURPOSE_SERVICE || m->spec.purpose == PURPOSE_DEVICE);
 }
 
 /* UDP and TCP say the same: the first transport that was answered speaks for the server. */
@@ -278,7 +285,7 @@ static void rule_answers(struct rules *r)
                         say_wrong(r, m, wrong, &a);
                 else if ((m->outcome == OUTCOME_RCODE || m->outcome == OUTCOME_NO_DATA ||
                                  m->outcome == OUTCOME_MALFORMED) &&
-                        !said_before(f, m) && !is_resolved_by(f, m))
+                         !said_before(f, m) && !is_resolved_by(f, m))
                         say_no_name(r, m);
         }
 }
@@ -307,11 +314,13 @@ static void rule_intercepted(struct rules *r)
         if (!c)
                 return;
         list = cause_target_list(c);
-        cause_say(c, "Something on the way answers DNS queries in other hosts' names: %s runs no DNS server, and a query to it was answered.",
+        cause_say(c,
+                "Something on the way answers DNS queries in other hosts' names: %s runs no DNS server, and "
+                "a query to it was answered.",
                 list);
-        cause_advise(c,
-                "On the site's firewall, exempt this node from DNS redirection (a NAT rule on port 53, or a DNS "
-                "filter), so that it reaches the DNS servers it is configured with.");
+        cause_advise(c, "On the site's firewall, exempt this node from DNS redirection (a NAT rule on port "
+                        "53, or a DNS "
+                        "filter), so that it reaches the DNS servers it is configured with.");
         free(list);
         /* What the configured servers seem to say may be somebody else's words. */
         for (size_t i = 0; i < f->list->count; i++) {
@@ -337,7 +346,8 @@ static bool same_answers(const struct strv *a, const struct strv *b)
         return a->count == b->count;
 }
 
-/* Only where nothing says which is right. Several addresses in rotation overlap; disjoint answers disagree. */
+/* Only where nothing says which is right. Several addresses in rotation overlap; disjoint answers disagree.
+ */
 static void rule_disagree(struct rules *r)
 {
         struct facts *f = &r->facts;
@@ -355,16 +365,18 @@ static void rule_disagree(struct rules *r)
                         c = dns_cause(r, CAUSE_DNS_SERVERS_DISAGREE, NULL);
                         attach_name(r, c, a);
                         attach_name(r, c, b);
-                        cause_say(c, "The configured DNS servers give different addresses for %s.", a->spec.name);
-                        cause_advise(c, "Compare the servers' answers and correct the one that is wrong or stale.");
+                        cause_say(c, "The configured DNS servers give different addresses for %s.",
+                                a->spec.name);
+                        cause_advise(c,
+                                "Compare the servers' answers and correct the one that is wrong or stale.");
                 }
 }
 
 static bool is_spoken_for(struct rules *r, const struct server *s)
 {
         return rules_is_target_of(r, CAUSE_FIREWALL_LOCAL, &s->endpoint) ||
-                rules_is_target_of(r, CAUSE_REPLY_DISCARDED, &s->endpoint) ||
-                rules_is_target_of(r, CAUSE_ROUTE_MISSING, &s->endpoint);
+               rules_is_target_of(r, CAUSE_REPLY_DISCARDED, &s->endpoint) ||
+               rules_is_target_of(r, CAUSE_ROUTE_MISSING, &s->endpoint);
 }
 
 void rules_dns(struct rules *r)
@@ -378,7 +390,7 @@ void rules_dns(struct rules *r)
         for (size_t i = 0; i < f->server_count; i++) {
                 struct server *s = &f->servers[i];
                 bool by_device_only = s->captured && s->udp_by_route != TRANSPORT_ANSWERS &&
-                        (s->udp == TRANSPORT_ANSWERS || s->tcp == TRANSPORT_ANSWERS);
+                                      (s->udp == TRANSPORT_ANSWERS || s->tcp == TRANSPORT_ANSWERS);
 
                 if (!is_spoken_for(r, s) && !by_device_only)
                         rule_reachability(r, s);

@@ -8,7 +8,7 @@
 static bool is_remote_kind(enum measurement_kind k)
 {
         return k == MEASUREMENT_DNS || k == MEASUREMENT_TCP || k == MEASUREMENT_HOP || k == MEASUREMENT_TLS ||
-                k == MEASUREMENT_HTTP;
+               k == MEASUREMENT_HTTP;
 }
 
 /* Nothing beyond this host can be judged: every failure out there is void, every service blocked here. */
@@ -51,9 +51,10 @@ static bool rule_link(struct rules *r)
         else
                 cause_say(c, "The WAN interface %s is %s.", m->spec.interface,
                         m->link_up == NO ? "switched off" : "without a carrier: no cable, or a dead port");
-        cause_advise(c, m->outcome == OUTCOME_MISSING ? "Name the right interface in the site file, section [wan]." :
-                        m->link_up == NO              ? "Bring %s up: ip link set %s up." :
-                                                        "Check the cable and the switch port of %s (%s).",
+        cause_advise(c,
+                m->outcome == OUTCOME_MISSING ? "Name the right interface in the site file, section [wan]."
+                : m->link_up == NO            ? "Bring %s up: ip link set %s up."
+                                              : "Check the cable and the switch port of %s (%s).",
                 m->spec.interface, m->spec.interface);
         stand_for_everything(r, c, STAGE_LINK, "the WAN interface is down");
         return true;
@@ -158,13 +159,15 @@ static bool rule_gateway(struct rules *r)
         strv_add(&c->targets, address);
         cause_add_evidence(c, silent ? arp : f->neighbour);
         if (silent)
-                cause_say(c, "The default gateway %s does not answer on %s: %d ARP requests, no reply.", address,
-                        facts_wan(f), arp->arp_probes_sent);
+                cause_say(c, "The default gateway %s does not answer on %s: %d ARP requests, no reply.",
+                        address, facts_wan(f), arp->arp_probes_sent);
         else
-                cause_say(c, "The default gateway %s does not answer on %s: the kernel's ARP requests failed.",
+                cause_say(c,
+                        "The default gateway %s does not answer on %s: the kernel's ARP requests failed.",
                         address, facts_wan(f));
         cause_advise(c,
-                "Check that %s is the right gateway address, that the router is up, and that %s is plugged into "
+                "Check that %s is the right gateway address, that the router is up, and that %s is plugged "
+                "into "
                 "its segment (VLAN, switch port).",
                 address, facts_wan(f));
         stand_for_everything(r, c, STAGE_LINK, "the default gateway does not answer");
@@ -201,11 +204,12 @@ static void say_missing(struct cause *c, const struct measurement *m)
         if (m->route_text && m->route_type[0] && !str_equal(m->route_type, "unicast")) {
                 cause_say(c, "The kernel's route \"%s\" (%s) refuses what goes to %s.", m->route_text,
                         m->route_type, list);
-                cause_advise(c, "Remove the %s route %s, or add a more specific one on the WAN.", m->route_type,
-                        m->route_text);
+                cause_advise(c, "Remove the %s route %s, or add a more specific one on the WAN.",
+                        m->route_type, m->route_text);
         } else {
                 cause_say(c, "This host has no route to %s.", list);
-                cause_advise(c, "Add the default route on the WAN: set the gateway in the site file, or check DHCP.");
+                cause_advise(c,
+                        "Add the default route on the WAN: set the gateway in the site file, or check DHCP.");
         }
         free(list);
 }
@@ -296,12 +300,12 @@ static void say_captured(struct cause *c, const struct measurement *route, const
 {
         char *list = cause_target_list(c);
 
-        cause_say(c, "The route %s on %s%s carries what is meant for the WAN %s (%s)%s.", c->route, c->interface,
-                c->configured == YES ? " (from the site file)" : "", wan, list,
+        cause_say(c, "The route %s on %s%s carries what is meant for the WAN %s (%s)%s.", c->route,
+                c->interface, c->configured == YES ? " (from the site file)" : "", wan, list,
                 fails ? ", and it does not arrive" : "; it works today, by the wrong way");
         if (route->rule_text)
-                cause_advise(c, "Change the policy rule \"%s\" so that %s leaves by %s.", route->rule_text, list,
-                        wan);
+                cause_advise(c, "Change the policy rule \"%s\" so that %s leaves by %s.", route->rule_text,
+                        list, wan);
         else
                 cause_advise(c,
                         "Narrow the route %s on %s, or add a more specific route to %s by the gateway of %s.",
@@ -311,9 +315,10 @@ static void say_captured(struct cause *c, const struct measurement *route, const
 
 static void capture_server(struct rules *r, struct server *s)
 {
-        const struct measurement *route = s->route_udp && !str_equal(s->route_udp->route_interface, facts_wan(&r->facts)) ?
-                s->route_udp :
-                s->route_tcp;
+        const struct measurement *route =
+                s->route_udp && !str_equal(s->route_udp->route_interface, facts_wan(&r->facts))
+                        ? s->route_udp
+                        : s->route_tcp;
         bool fails = s->udp_by_route != TRANSPORT_ANSWERS || s->tcp_by_route != TRANSPORT_ANSWERS;
         struct cause *c;
 
@@ -330,7 +335,8 @@ static void capture_server(struct rules *r, struct server *s)
         say_captured(c, route, facts_wan(&r->facts), fails);
         if (!fails)
                 return;
-        void_towards(r, &s->endpoint, CAUSE_ROUTE_CAPTURED, "it left by another interface than the WAN", true);
+        void_towards(
+                r, &s->endpoint, CAUSE_ROUTE_CAPTURED, "it left by another interface than the WAN", true);
         for (size_t i = 0; i < r->facts.service_count; i++)
                 r->facts.services[i].dns_impaired = true;
 }
@@ -352,8 +358,10 @@ static void capture_target(struct rules *r, struct target *t)
         say_captured(c, t->route, facts_wan(&r->facts), fails);
         if (!fails)
                 return;
-        void_towards(r, &t->endpoint, CAUSE_ROUTE_CAPTURED, "it left by another interface than the WAN", true);
-        /* Strict reverse-path filtering throws the A/B's answers away too: the same capture, not a second fault. */
+        void_towards(
+                r, &t->endpoint, CAUSE_ROUTE_CAPTURED, "it left by another interface than the WAN", true);
+        /* Strict reverse-path filtering throws the A/B's answers away too: the same capture, not a second
+         * fault. */
         if (t->tcp_device && t->tcp_device->outcome == OUTCOME_TIMEOUT && t->tcp_device->reply_seen == YES)
                 rules_void(t->tcp_device, CAUSE_ROUTE_CAPTURED, "its answer came in and was discarded");
         target_block(t, STAGE_ROUTE);
@@ -374,8 +382,8 @@ static void rule_captured(struct rules *r)
 
 /* ---- routes of the site file that are not in force yet ---- */
 
-static bool would_capture(const struct cidr *configured, const struct inet_addr *a, const struct measurement *route,
-        const char *wan)
+static bool would_capture(const struct cidr *configured, const struct inet_addr *a,
+        const struct measurement *route, const char *wan)
 {
         struct cidr now = {0};
 
@@ -411,9 +419,11 @@ static void add_pending(struct rules *r, const struct measurement *lan, const ch
         else
                 cause_add_all_services(c, r);
         char *list = cause_target_list(c);
-        cause_say(c, "The site file's route %s on %s will carry %s away from the WAN as soon as %s comes up.", text,
-                lan->spec.interface, list, lan->spec.interface);
-        cause_advise(c, "Narrow the route %s in the site file, or add a more specific WAN route to %s, before %s comes up.",
+        cause_say(c, "The site file's route %s on %s will carry %s away from the WAN as soon as %s comes up.",
+                text, lan->spec.interface, list, lan->spec.interface);
+        cause_advise(c,
+                "Narrow the route %s in the site file, or add a more specific WAN route to %s, before %s "
+                "comes up.",
                 text, list, lan->spec.interface);
         free(list);
 }

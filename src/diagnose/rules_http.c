@@ -8,7 +8,8 @@
 
 #define SLOW_RTT_MS 400.0
 
-static struct cause *http_cause(struct rules *r, enum cause_code code, struct target *t, const struct measurement *m)
+static struct cause *http_cause(
+        struct rules *r, enum cause_code code, struct target *t, const struct measurement *m)
 {
         struct cause *c = rules_find(r, code);
 
@@ -30,13 +31,13 @@ static bool has_word(const char *text, const char *word)
 static bool refuses_certificate(const struct measurement *m)
 {
         return m->spec.tls == SERVICE_TLS_MUTUAL &&
-                (m->alert_seen == YES || (m->http_status == 400 && has_word(m->body_excerpt, "certificate")));
+               (m->alert_seen == YES || (m->http_status == 400 && has_word(m->body_excerpt, "certificate")));
 }
 
 static bool is_unauthorized(const struct measurement *m)
 {
         return (m->http_status == 401 || m->http_status == 403) && m->problem_type &&
-                str_ends_with(m->problem_type, "/node-not-authorized");
+               str_ends_with(m->problem_type, "/node-not-authorized");
 }
 
 static void say_server_error(struct rules *r, struct target *t, const struct measurement *m)
@@ -44,8 +45,10 @@ static void say_server_error(struct rules *r, struct target *t, const struct mea
         struct cause *c = http_cause(r, CAUSE_SERVICE_DOWN, t, m);
         char *list = cause_target_list(c);
 
-        cause_say(c, "The control plane's own server at %s answers with HTTP status %d.", list, m->http_status);
-        cause_advise(c, "Nothing at the site has to change. The control plane's operator mends the service %s.",
+        cause_say(
+                c, "The control plane's own server at %s answers with HTTP status %d.", list, m->http_status);
+        cause_advise(c,
+                "Nothing at the site has to change. The control plane's operator mends the service %s.",
                 t->service->name);
         free(list);
 }
@@ -59,8 +62,8 @@ static void say_unauthorized(struct rules *r, struct target *t, const struct mea
         cause_advise(c, "Register this node, or ask the control plane's operator to allow it.");
 }
 
-static void say_undetermined(struct rules *r, struct target *t, const struct measurement *m, const char *one,
-        const char *other)
+static void say_undetermined(
+        struct rules *r, struct target *t, const struct measurement *m, const char *one, const char *other)
 {
         struct cause *c = http_cause(r, CAUSE_UNDETERMINED, t, m);
 
@@ -69,8 +72,8 @@ static void say_undetermined(struct rules *r, struct target *t, const struct mea
         if (m->http_status)
                 cause_say(c, "%s answers %d, and nothing says why.", t->service->host, m->http_status);
         else
-                cause_say(c, "%s completes TLS and then gives no answer to an HTTP request (%s).", t->service->host,
-                        measurement_outcome_to_string(m->outcome));
+                cause_say(c, "%s completes TLS and then gives no answer to an HTTP request (%s).",
+                        t->service->host, measurement_outcome_to_string(m->outcome));
         cause_advise(c, "Ask the control plane's operator what its log says of this node at this time.");
 }
 
@@ -80,17 +83,18 @@ static void rule_plain(struct rules *r, struct target *t, const struct measureme
         struct cause *c;
         bool proxy = m->http_status == 407 || m->proxy_authenticate;
         bool redirect = m->http_status >= 300 && m->http_status < 400 && m->location &&
-                strstr(m->location, "://") && !has_word(m->location, t->service->host);
+                        strstr(m->location, "://") && !has_word(m->location, t->service->host);
 
         if (m->http_status == 511 || redirect) {
                 c = http_cause(r, CAUSE_HTTP_CAPTIVE_PORTAL, t, m);
                 cause_say(c, "A sign-in page stands in the way of %s: status %d%s%.120s.", t->service->host,
                         m->http_status, m->location ? ", sending to " : "", m->location ? m->location : "");
-                cause_advise(c, "Sign this node in, or exempt its address from the sign-in page of the site's network.");
+                cause_advise(c, "Sign this node in, or exempt its address from the sign-in page of the "
+                                "site's network.");
         } else if (proxy) {
                 c = http_cause(r, CAUSE_HTTP_PROXY_REQUIRED, t, m);
-                cause_say(c, "A proxy demands a sign-in before it lets anything to %s (status %d).", t->service->host,
-                        m->http_status);
+                cause_say(c, "A proxy demands a sign-in before it lets anything to %s (status %d).",
+                        t->service->host, m->http_status);
                 cause_advise(c, "Configure the proxy and its credentials, or allow this node directly.");
         } else if (m->http_status == 403 && !m->problem_type) {
                 c = http_cause(r, CAUSE_HTTP_FILTERED, t, m);
@@ -173,11 +177,16 @@ static void rule_payload(struct rules *r, struct target *t)
         c = http_cause(r, CAUSE_TRANSFER_CUT, t, first);
         cause_add_evidence(c, second);
         list = cause_target_list(c);
-        cause_say(c, "The connection to %s opens, and bulk data is %s: %llu and %llu of %u bytes came in two tries.", list,
-                second->outcome == OUTCOME_TIMEOUT ? "stalled" : "cut", (unsigned long long)first->body_bytes,
-                (unsigned long long)second->body_bytes, first->spec.expect_bytes);
-        cause_advise(c, "On the site's firewall, look for a limit of session size, a file or antivirus filter on port %u, "
-                        "and exempt the control plane's ranges.",
+        cause_say(c,
+                "The connection to %s opens, and bulk data is %s: %llu and %llu of %u bytes came in two "
+                "tries.",
+                list, second->outcome == OUTCOME_TIMEOUT ? "stalled" : "cut",
+                (unsigned long long)first->body_bytes, (unsigned long long)second->body_bytes,
+                first->spec.expect_bytes);
+        cause_advise(c,
+                "On the site's firewall, look for a limit of session size, a file or antivirus filter on "
+                "port %u, "
+                "and exempt the control plane's ranges.",
                 t->endpoint.port);
         free(list);
 }
@@ -227,9 +236,12 @@ static void rule_slow(struct rules *r)
                         if (f->list->items[i]->spec.kind == MEASUREMENT_TCP &&
                                 f->list->items[i]->rtt_ms >= SLOW_RTT_MS)
                                 cause_add_evidence(c, f->list->items[i]);
-                cause_say(c, "The path works and is slow: round trips of %.0f ms (median), %.0f ms (90th percentile).",
+                cause_say(c,
+                        "The path works and is slow: round trips of %.0f ms (median), %.0f ms (90th "
+                        "percentile).",
                         rtt[n / 2], rtt[n * 9 / 10 < n ? n * 9 / 10 : n - 1]);
-                cause_advise(c, "Nothing has to change; updates take longer. Look at the line's load and kind.");
+                cause_advise(
+                        c, "Nothing has to change; updates take longer. Look at the line's load and kind.");
         }
         free(rtt);
 }
@@ -246,9 +258,12 @@ static void rule_lossy(struct rules *r)
         for (size_t i = 0; i < f->list->count; i++)
                 if (f->list->items[i]->syns_unanswered > 0)
                         cause_add_evidence(c, f->list->items[i]);
-        cause_say(c, "The path works and loses packets: %d of %d tries went unanswered before the next was answered.",
+        cause_say(c,
+                "The path works and loses packets: %d of %d tries went unanswered before the next was "
+                "answered.",
                 f->lost, f->answers + f->lost);
-        cause_advise(c, "Nothing in the firewall's rules has to change. Look at the line: its load, its errors, its radio.");
+        cause_advise(c, "Nothing in the firewall's rules has to change. Look at the line: its load, its "
+                        "errors, its radio.");
 }
 
 void rules_quality(struct rules *r)

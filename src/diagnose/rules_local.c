@@ -12,8 +12,7 @@ static enum local_kind local_kind(const struct rules *r, const struct measuremen
         if (m->outcome == OUTCOME_LOCAL_ERROR && (m->error_number == EPERM || m->error_number == EACCES))
                 return LOCAL_REFUSES;
         if (m->outcome == OUTCOME_REJECTED && inet_addr_is_set(&m->by) &&
-                facts_is_own_address(&r->facts, &m->by) &&
-                !inet_addr_equal(&m->by, &m->spec.target.address))
+                facts_is_own_address(&r->facts, &m->by) && !inet_addr_equal(&m->by, &m->spec.target.address))
                 return LOCAL_REFUSES;
         if (m->outcome == OUTCOME_RESET && str_equal(m->reply_interface, "lo") &&
                 !inet_addr_is_loopback(&m->spec.target.address))
@@ -113,7 +112,8 @@ static void rule_firewall(struct rules *r)
 
                 cause_say(c, "This machine's own firewall stops packets to %s: %s.", list,
                         proof_of(first_kind, first));
-                cause_advise(c, "Look at the output rules of this host (nft list ruleset) and allow %s.", list);
+                cause_advise(
+                        c, "Look at the output rules of this host (nft list ruleset) and allow %s.", list);
                 free(list);
         }
 }
@@ -143,9 +143,11 @@ static void rule_discarded(struct rules *r)
         c->interface = first->reply_interface[0] ? xstrdup(first->reply_interface) : NULL;
         cause_say(c, "Answers from %s reach %s and this host's kernel throws them away: %s.", list,
                 first->reply_interface[0] ? first->reply_interface : "this host",
-                elsewhere ? "they come in by another interface than they are expected on (reverse-path filter)" :
-                            "an input rule of its own firewall, or strict reverse-path filtering");
-        cause_advise(c, "Look at the input rules (nft list ruleset) and at net.ipv4.conf.*.rp_filter of this host.");
+                elsewhere
+                        ? "they come in by another interface than they are expected on (reverse-path filter)"
+                        : "an input rule of its own firewall, or strict reverse-path filtering");
+        cause_advise(c,
+                "Look at the input rules (nft list ruleset) and at net.ipv4.conf.*.rp_filter of this host.");
         free(list);
 }
 

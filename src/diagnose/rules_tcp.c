@@ -15,7 +15,7 @@ static bool says_no_network(const struct measurement *m)
 static bool counts_for_upstream(const struct measurement *m)
 {
         return (m->spec.kind == MEASUREMENT_TCP || m->spec.kind == MEASUREMENT_DNS) && rules_is_scored(m) &&
-                !inet_addr_is_loopback(&m->spec.target.address) && m->spec.purpose != PURPOSE_INTERCEPTION;
+               !inet_addr_is_loopback(&m->spec.target.address) && m->spec.purpose != PURPOSE_INTERCEPTION;
 }
 
 static bool lies_behind_gateway(const struct facts *f, const struct measurement *m)
@@ -55,8 +55,8 @@ static void look_for_silence(const struct facts *f, struct silence *ret)
                 if (!counts_for_upstream(m) || !lies_behind_gateway(f, m))
                         continue;
                 if (says_no_network(m) && !inet_addr_equal(&m->by, &m->spec.target.address)) {
-                        ret->broken |= inet_addr_is_set(&ret->refuser) &&
-                                !inet_addr_equal(&ret->refuser, &m->by);
+                        ret->broken |=
+                                inet_addr_is_set(&ret->refuser) && !inet_addr_equal(&ret->refuser, &m->by);
                         ret->refuser = m->by;
                         add_silent(ret, m);
                 } else if (m->outcome == OUTCOME_TIMEOUT && m->left_host != NO && m->reply_seen != YES) {
@@ -99,19 +99,24 @@ static void say_upstream(struct rules *r, struct cause *c, const struct silence 
         char hop[96], gateway[INET_ADDR_TEXT];
 
         if (c->by.known) {
-                cause_say(c, "There is no way out beyond %s: it answers \"network unreachable\" for every DNS "
-                             "server and every control-plane address.",
+                cause_say(c,
+                        "There is no way out beyond %s: it answers \"network unreachable\" for every DNS "
+                        "server and every control-plane address.",
                         hop_text(&c->by, hop));
                 cause_advise(c, "Check the Internet line behind %s.", hop);
         } else if (c->after.known) {
                 cause_say(c, "Nothing beyond %s answers: no DNS server, no address, no port (%zu tried).",
                         hop_text(&c->after, hop), silence->endpoints);
-                cause_advise(c, "Check the Internet line behind %s, and whether it lets this node out at all.", hop);
+                cause_advise(c,
+                        "Check the Internet line behind %s, and whether it lets this node out at all.", hop);
         } else {
                 inet_addr_format(&r->facts.site->gateway, gateway);
-                cause_say(c, "Nothing beyond the gateway %s answers: no DNS server, no address, no port (%zu tried).",
+                cause_say(c,
+                        "Nothing beyond the gateway %s answers: no DNS server, no address, no port (%zu "
+                        "tried).",
                         gateway, silence->endpoints);
-                cause_advise(c, "Check the Internet line behind %s, and whether it lets this node out at all.",
+                cause_advise(c,
+                        "Check the Internet line behind %s, and whether it lets this node out at all.",
                         gateway);
         }
 }
@@ -191,8 +196,8 @@ static const struct measurement *control_answer(const struct rules *r)
         return NULL;
 }
 
-static struct cause *find_tcp(struct rules *r, enum cause_code code, uint16_t port, const struct hop_name *after,
-        const struct hop_name *by)
+static struct cause *find_tcp(struct rules *r, enum cause_code code, uint16_t port,
+        const struct hop_name *after, const struct hop_name *by)
 {
         char suffix[16];
 
@@ -228,8 +233,8 @@ static struct cause *tcp_cause(struct rules *r, enum cause_code code, struct tar
 
 static const struct hop_name nobody;
 
-static void add_undetermined(struct rules *r, struct target *t, const char *one, const char *other,
-        const char *next)
+static void add_undetermined(
+        struct rules *r, struct target *t, const char *one, const char *other, const char *next)
 {
         struct cause *c = NULL;
         char *list;
@@ -275,32 +280,34 @@ static char *range_words(const struct rules *r, const struct cause *c, uint16_t 
                                 hit += strv_contains(&c->targets, endpoint_format(&t->endpoint, text));
                         }
                 if (inside && inside == hit && hit == c->targets.count)
-                        return xasprintf(", every tested address of the range %s",
-                                cidr_format(&f->ranges[g], text));
+                        return xasprintf(
+                                ", every tested address of the range %s", cidr_format(&f->ranges[g], text));
         }
         return xstrdup("");
 }
 
-static void say_dropped(struct rules *r, struct cause *c, const struct measurement *m,
-        const struct measurement *control)
+static void say_dropped(
+        struct rules *r, struct cause *c, const struct measurement *m, const struct measurement *control)
 {
-        char *list = cause_target_list(c), *range = range_words(r, c, m->spec.target.port), *jobs = cause_jobs(c, r);
+        char *list = cause_target_list(c), *range = range_words(r, c, m->spec.target.port),
+             *jobs = cause_jobs(c, r);
         char target[320] = "", hop[96] = "";
 
         if (control)
                 probe_spec_target_text(&control->spec, target, sizeof target);
         if (c->after.known)
-                cause_say(c, "TCP %u to %s%s is dropped silently after %s: %d SYNs, no answer%s%s%s. The drop is "
-                             "at that device's exit or at the next one's entry.",
+                cause_say(c,
+                        "TCP %u to %s%s is dropped silently after %s: %d SYNs, no answer%s%s%s. The drop is "
+                        "at that device's exit or at the next one's entry.",
                         m->spec.target.port, list, range, hop_text(&c->after, hop), m->tries,
                         control ? ", while " : "", target, control ? " answers" : "");
         else
                 cause_say(c, "TCP %u to %s%s is dropped silently on the way: %d SYNs, no answer%s%s%s.",
                         m->spec.target.port, list, range, m->tries, control ? ", while " : "", target,
                         control ? " answers" : "");
-        cause_advise(c, "On the firewall%s%s, allow TCP %u from %s to %s%s%s.", c->after.known ? " at or behind " : "",
-                hop, m->spec.target.port, m->source[0] ? m->source : "this node", list,
-                jobs[0] ? "; it carries " : "", jobs);
+        cause_advise(c, "On the firewall%s%s, allow TCP %u from %s to %s%s%s.",
+                c->after.known ? " at or behind " : "", hop, m->spec.target.port,
+                m->source[0] ? m->source : "this node", list, jobs[0] ? "; it carries " : "", jobs);
         free(list);
         free(range);
         free(jobs);
@@ -315,7 +322,8 @@ static void rule_dropped(struct rules *r, struct target *t)
         trace_for(r, t, &trace);
         if (m->left_host == UNKNOWN && !trace.last.known) {
                 add_undetermined(r, t, "tcp.dropped", "firewall.local",
-                        "Run it again as root: with the right to watch packets it sees whether the SYN leaves.");
+                        "Run it again as root: with the right to watch packets it sees whether the SYN "
+                        "leaves.");
                 return;
         }
         c = tcp_cause(r, CAUSE_TCP_DROPPED, t, &trace.last, &nobody);
@@ -375,8 +383,8 @@ static void rule_rejected(struct rules *r, struct target *t, struct measurement 
         say_rejected(c, m, r);
 }
 
-/* The refusal that a silent target shares: its own when asked again, or that of its range's others. Routers limit
- * their ICMP errors, so silence among refusals is no drop. */
+/* The refusal that a silent target shares: its own when asked again, or that of its range's others. Routers
+ * limit their ICMP errors, so silence among refusals is no drop. */
 static struct measurement *shared_refusal(const struct rules *r, const struct target *t)
 {
         const struct facts *f = &r->facts;
@@ -393,8 +401,7 @@ static struct measurement *shared_refusal(const struct rules *r, const struct ta
                 struct measurement *m = effective(o);
 
                 if (o->range == t->range && m && rules_is_scored(m) && m->outcome == OUTCOME_REJECTED &&
-                        !inet_addr_equal(&m->by, &o->endpoint.address) &&
-                        !facts_is_own_address(f, &m->by))
+                        !inet_addr_equal(&m->by, &o->endpoint.address) && !facts_is_own_address(f, &m->by))
                         return m;
         }
         return NULL;
@@ -438,29 +445,34 @@ static void rule_service_down(struct rules *r, struct target *t, const char *pro
         char *list = cause_target_list(c);
 
         cause_say(c, "The control plane's own host refuses %s: %s.", list, proof);
-        cause_advise(c, "Nothing at the site has to change. The control plane's operator starts the service on %s.",
+        cause_advise(c,
+                "Nothing at the site has to change. The control plane's operator starts the service on %s.",
                 list);
         free(list);
 }
 
-static void say_reset(struct rules *r, struct cause *c, const struct measurement *m,
-        const struct measurement *sibling)
+static void say_reset(
+        struct rules *r, struct cause *c, const struct measurement *m, const struct measurement *sibling)
 {
         char *list = cause_target_list(c), *jobs = cause_jobs(c, r);
         char place[128] = "", target[320];
         char gateway[INET_ADDR_TEXT];
 
         if (ttl_distance(m->reply_ttl) == 0)
-                snprintf(place, sizeof place, ", from the site's own segment, where only the gateway %s forwards",
+                snprintf(place, sizeof place,
+                        ", from the site's own segment, where only the gateway %s forwards",
                         inet_addr_format(&r->facts.site->gateway, gateway));
         if (sibling) {
                 probe_spec_target_text(&sibling->spec, target, sizeof target);
-                cause_say(c, "A device on the way refuses TCP %u to %s with a forged RST%s: the RST comes with TTL "
-                             "%d, while %s answers with TTL %d.",
+                cause_say(c,
+                        "A device on the way refuses TCP %u to %s with a forged RST%s: the RST comes with "
+                        "TTL "
+                        "%d, while %s answers with TTL %d.",
                         m->spec.target.port, list, place, m->reply_ttl, target, sibling->reply_ttl);
         } else {
-                cause_say(c, "A device on the way refuses TCP %u to %s with a forged RST%s: its TTL is %d, "
-                             "as fresh as no host behind a router can send it.",
+                cause_say(c,
+                        "A device on the way refuses TCP %u to %s with a forged RST%s: its TTL is %d, "
+                        "as fresh as no host behind a router can send it.",
                         m->spec.target.port, list, place, m->reply_ttl);
         }
         cause_advise(c, "On the site's firewall, allow TCP %u from %s to %s%s%s.", m->spec.target.port,
@@ -484,10 +496,11 @@ static void rule_reset(struct rules *r, struct target *t)
         else if (m->reply_ttl && sibling)
                 /* Further away than the sibling: then it is the sibling that a proxy answers for. */
                 forged = ttl_distance(m->reply_ttl) < ttl_distance(sibling->reply_ttl) ||
-                        ttl_initial(m->reply_ttl) != ttl_initial(sibling->reply_ttl);
+                         ttl_initial(m->reply_ttl) != ttl_initial(sibling->reply_ttl);
         if (own) {
                 snprintf(proof, sizeof proof,
-                        "its RST comes with the same TTL, %d, as its other answers, and nothing listens there",
+                        "its RST comes with the same TTL, %d, as its other answers, and nothing listens "
+                        "there",
                         m->reply_ttl);
                 rule_service_down(r, t, proof);
                 cause_add_evidence(rules_find(r, CAUSE_SERVICE_DOWN), sibling);
@@ -497,9 +510,9 @@ static void rule_reset(struct rules *r, struct target *t)
                 say_reset(r, c, m, sibling);
         } else {
                 add_undetermined(r, t, "tcp.reset", "service.down",
-                        m->reply_ttl ?
-                                "Ask the control plane's operator whether the service is up; compare with another site." :
-                                "Run it again as root: the TTL of the RST tells who sent it.");
+                        m->reply_ttl ? "Ask the control plane's operator whether the service is up; compare "
+                                       "with another site."
+                                     : "Run it again as root: the TTL of the RST tells who sent it.");
         }
 }
 
@@ -539,7 +552,9 @@ static void rule_proxy(struct rules *r, struct service *s)
                         target_block(&s->targets[k], STAGE_TCP);
                 }
                 s->usable_by_proxy = true;
-                cause_say(c, "Direct connections are blocked and the proxy %s passes them: only the proxy gets out.",
+                cause_say(c,
+                        "Direct connections are blocked and the proxy %s passes them: only the proxy gets "
+                        "out.",
                         f->site->spec.proxy);
                 cause_advise(c, "Keep the proxy configured, or allow this node directly on the firewall.");
                 return;
@@ -552,7 +567,8 @@ static void rule_target(struct rules *r, struct target *t)
 {
         struct measurement *m = effective(t), *shared;
 
-        /* A captured route explains what failed by route; what fails on the WAN device is a fault of its own. */
+        /* A captured route explains what failed by route; what fails on the WAN device is a fault of its own.
+         */
         if ((t->explained && (!t->captured || m != t->tcp_device)) || !rules_is_scored(m))
                 return;
         switch (m->outcome) {

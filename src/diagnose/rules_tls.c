@@ -30,7 +30,8 @@ static struct cause *tls_cause(struct rules *r, enum cause_code code, struct tar
 
 static const char *last_issuer(const struct measurement *m)
 {
-        return m->chain_issuers.count ? m->chain_issuers.items[m->chain_issuers.count - 1] : "an unknown issuer";
+        return m->chain_issuers.count ? m->chain_issuers.items[m->chain_issuers.count - 1]
+                                      : "an unknown issuer";
 }
 
 /* The product, from any certificate of the chain. */
@@ -55,10 +56,13 @@ static void rule_intercepted(struct rules *r, struct target *t)
         if (name && !c->interceptor)
                 c->interceptor = xstrdup(name);
         list = cause_target_list(c);
-        cause_say(c, "Somebody on the way presents a certificate of their own for %s (%s): issued by \"%.200s\"%s%s%s, "
-                     "not by the control plane's root.",
+        cause_say(c,
+                "Somebody on the way presents a certificate of their own for %s (%s): issued by "
+                "\"%.200s\"%s%s%s, "
+                "not by the control plane's root.",
                 t->service->host, list, last_issuer(m), name ? " (" : "", name ? name : "", name ? ")" : "");
-        cause_advise(c, "On the site's TLS inspection%s%s, exempt %s and the control plane's ranges from decryption.",
+        cause_advise(c,
+                "On the site's TLS inspection%s%s, exempt %s and the control plane's ranges from decryption.",
                 name ? ", " : "", name ? name : "", t->service->host);
         free(list);
 }
@@ -69,8 +73,10 @@ static void rule_name(struct rules *r, struct target *t)
         struct cause *c = tls_cause(r, CAUSE_TLS_NAME_MISMATCH, t, NULL);
         char *list = cause_target_list(c);
 
-        cause_say(c, "%s presents a genuine certificate for another name (%.120s), not for %s: the address belongs to "
-                     "another service.",
+        cause_say(c,
+                "%s presents a genuine certificate for another name (%.120s), not for %s: the address "
+                "belongs to "
+                "another service.",
                 list, m->leaf_names ? m->leaf_names : "none", t->service->host);
         cause_advise(c, "The control plane's operator corrects the address of %s, in DNS or in the profile.",
                 t->service->host);
@@ -117,10 +123,13 @@ static void say_clock(struct rules *r, struct target *t, int64_t lead, const str
         char *span = span_text(lead);
 
         cause_add_evidence(c, row);
-        cause_say(c, "This node's clock is %s %s: the control plane's certificate is genuine and valid at the time that "
-                     "its server states, and not at ours.",
+        cause_say(c,
+                "This node's clock is %s %s: the control plane's certificate is genuine and valid at the "
+                "time that "
+                "its server states, and not at ours.",
                 span, lead > 0 ? "fast" : "slow");
-        cause_advise(c, "Set the clock: timedatectl set-ntp true, and allow UDP 123 to a time server; or set it by hand.");
+        cause_advise(c, "Set the clock: timedatectl set-ntp true, and allow UDP 123 to a time server; or set "
+                        "it by hand.");
         free(span);
 }
 
@@ -133,9 +142,10 @@ static void say_expired(struct rules *r, struct target *t, const struct measurem
 
         cause_add_evidence(c, row);
         time_format_utc((expired ? m->not_after_unix : m->not_before_unix) * 1000, when);
-        cause_say(c, "The genuine certificate of %s on %s %s %s, and this node's clock is right.", t->service->host,
-                list, expired ? "expired at" : "is valid only from", when);
-        cause_advise(c, "Nothing at the site has to change. The control plane's operator renews the certificate.");
+        cause_say(c, "The genuine certificate of %s on %s %s %s, and this node's clock is right.",
+                t->service->host, list, expired ? "expired at" : "is valid only from", when);
+        cause_advise(
+                c, "Nothing at the site has to change. The control plane's operator renews the certificate.");
         free(list);
 }
 
@@ -175,8 +185,10 @@ static void rule_time(struct rules *r, struct target *t)
         c = tls_cause(r, CAUSE_UNDETERMINED, t, NULL);
         strv_add_unique(&c->candidates, "clock.wrong");
         strv_add_unique(&c->candidates, "tls.certificate_expired");
-        cause_say(c, "The genuine certificate of %s is not valid at this node's time, and no peer stated another time to "
-                     "compare with.",
+        cause_say(c,
+                "The genuine certificate of %s is not valid at this node's time, and no peer stated another "
+                "time to "
+                "compare with.",
                 t->service->host);
         cause_advise(c, "Compare this node's clock (date -u) with a watch.");
 }
@@ -209,8 +221,8 @@ static bool is_foreign(const char *location, const char *host)
 static bool is_portal(const struct measurement *m, const char *host)
 {
         return m->outcome == OUTCOME_OK &&
-                (m->http_status == 511 ||
-                        (m->http_status >= 300 && m->http_status < 400 && is_foreign(m->location, host)));
+               (m->http_status == 511 ||
+                       (m->http_status >= 300 && m->http_status < 400 && is_foreign(m->location, host)));
 }
 
 static const struct measurement *find_portal(const struct rules *r, const struct target *t)
@@ -234,14 +246,18 @@ static void rule_not_tls(struct rules *r, struct target *t)
 
         cause_add_evidence(c, portal);
         if (portal) {
-                cause_say(c, "A sign-in page stands in the way: plain HTTP to %s is answered with status %d%s%.120s.",
+                cause_say(c,
+                        "A sign-in page stands in the way: plain HTTP to %s is answered with status "
+                        "%d%s%.120s.",
                         t->service->host, portal->http_status, portal->location ? ", sending to " : "",
                         portal->location ? portal->location : "");
-                cause_advise(c, "Sign this node in, or exempt its address from the sign-in page of the site's network.");
+                cause_advise(c, "Sign this node in, or exempt its address from the sign-in page of the "
+                                "site's network.");
         } else {
                 cause_say(c, "%s answers in plain text instead of TLS: \"%.80s\".", list,
                         t->tls->first_bytes ? t->tls->first_bytes : "");
-                cause_advise(c, "Find the device that answers in the control plane's name (a sign-in page, a proxy, a "
+                cause_advise(c, "Find the device that answers in the control plane's name (a sign-in page, a "
+                                "proxy, a "
                                 "block page) and exempt this node.");
         }
         free(list);
@@ -256,11 +272,11 @@ struct ab {
 static bool is_ab_of(const struct measurement *m, const struct target *t, enum probe_purpose purpose)
 {
         return m->spec.kind == MEASUREMENT_TLS && m->spec.purpose == purpose && rules_is_scored(m) &&
-                endpoint_equal(&m->spec.target, &t->endpoint) &&
-                str_equal(m->spec.service, t->service->name);
+               endpoint_equal(&m->spec.target, &t->endpoint) && str_equal(m->spec.service, t->service->name);
 }
 
-static struct ab ab_of(const struct rules *r, const struct target *t, enum probe_purpose purpose, struct cause *c)
+static struct ab ab_of(
+        const struct rules *r, const struct target *t, enum probe_purpose purpose, struct cause *c)
 {
         struct ab n = {0};
 
@@ -271,8 +287,10 @@ static struct ab ab_of(const struct rules *r, const struct target *t, enum probe
                 if (!is_ab_of(m, t, purpose))
                         continue;
                 /* The clamp must carry the whole handshake; for the others a ServerHello is the answer. */
-                whole = m->outcome == OUTCOME_OK || m->outcome == OUTCOME_UNTRUSTED || m->outcome == OUTCOME_ALERT;
-                if (whole || (purpose != PURPOSE_CLAMP && purpose != PURPOSE_REPEAT && m->server_hello_seen == YES))
+                whole = m->outcome == OUTCOME_OK || m->outcome == OUTCOME_UNTRUSTED ||
+                        m->outcome == OUTCOME_ALERT;
+                if (whole || (purpose != PURPOSE_CLAMP && purpose != PURPOSE_REPEAT &&
+                                     m->server_hello_seen == YES))
                         n.passes++;
                 else
                         n.fails++;
@@ -298,9 +316,12 @@ static void say_sni(struct rules *r, struct target *t)
         struct cause *c = cut_cause(r, CAUSE_TLS_SNI_FILTERED, t);
         char *list = cause_target_list(c);
 
-        cause_say(c, "TLS to %s is %s because of the name %s: the same address completes the same greeting without it.",
+        cause_say(c,
+                "TLS to %s is %s because of the name %s: the same address completes the same greeting "
+                "without it.",
                 list, t->tls->outcome == OUTCOME_TIMEOUT ? "silenced" : "cut", t->service->host);
-        cause_advise(c, "On the site's web or application filter, allow the TLS server name %s.", t->service->host);
+        cause_advise(c, "On the site's web or application filter, allow the TLS server name %s.",
+                t->service->host);
         free(list);
 }
 
@@ -309,10 +330,13 @@ static void say_mtu(struct rules *r, struct target *t)
         struct cause *c = cut_cause(r, CAUSE_PATH_MTU_BLACK_HOLE, t);
         char *list = cause_target_list(c);
 
-        cause_say(c, "Large packets on the way to or from %s vanish without a word: the TLS handshake stalls, and passes "
-                     "when segments are kept to 536 bytes.",
+        cause_say(c,
+                "Large packets on the way to or from %s vanish without a word: the TLS handshake stalls, and "
+                "passes "
+                "when segments are kept to 536 bytes.",
                 list);
-        cause_advise(c, "On the site's router, let ICMP \"fragmentation needed\" pass, or clamp the TCP MSS to the path "
+        cause_advise(c, "On the site's router, let ICMP \"fragmentation needed\" pass, or clamp the TCP MSS "
+                        "to the path "
                         "(tunnel or PPPoE MTU).");
         free(list);
 }
@@ -324,15 +348,20 @@ static void say_cut(struct rules *r, struct target *t)
         char *list = cause_target_list(c);
 
         if (silent)
-                cause_say(c, "TLS to %s meets silence after the ClientHello%s, whatever the server name and the packet size.",
-                        list, t->tls->hello_acked == YES ? ", which was acknowledged" :
-                                t->tls->hello_acked == NO ? ", which was never acknowledged" :
-                                                            "");
+                cause_say(c,
+                        "TLS to %s meets silence after the ClientHello%s, whatever the server name and the "
+                        "packet size.",
+                        list,
+                        t->tls->hello_acked == YES  ? ", which was acknowledged"
+                        : t->tls->hello_acked == NO ? ", which was never acknowledged"
+                                                    : "");
         else
-                cause_say(c, "TLS to %s is cut right after the ClientHello (%s), whatever the server name.", list,
-                        t->tls->outcome == OUTCOME_RESET ? "RST" : "FIN");
-        cause_advise(c, "On the site's firewall, look for TLS or application inspection on port %u and exempt the control "
-                        "plane's ranges.",
+                cause_say(c, "TLS to %s is cut right after the ClientHello (%s), whatever the server name.",
+                        list, t->tls->outcome == OUTCOME_RESET ? "RST" : "FIN");
+        cause_advise(c,
+                "On the site's firewall, look for TLS or application inspection on port %u and exempt the "
+                "control "
+                "plane's ranges.",
                 t->endpoint.port);
         free(list);
 }
@@ -341,7 +370,8 @@ static void rule_cut(struct rules *r, struct target *t)
 {
         bool silent = t->tls->outcome == OUTCOME_TIMEOUT;
         struct ab repeat = ab_of(r, t, PURPOSE_REPEAT, NULL), clamp = ab_of(r, t, PURPOSE_CLAMP, NULL);
-        struct ab none = ab_of(r, t, PURPOSE_NO_NAME, NULL), neutral = ab_of(r, t, PURPOSE_NEUTRAL_NAME, NULL);
+        struct ab none = ab_of(r, t, PURPOSE_NO_NAME, NULL),
+                  neutral = ab_of(r, t, PURPOSE_NEUTRAL_NAME, NULL);
         bool clamp_passes = clamp.passes > 0 && clamp.fails == 0;
         bool name_passes = none.passes + neutral.passes > 0;
 
@@ -384,8 +414,9 @@ void rules_client_rejected(struct rules *r, struct target *t, const struct measu
         cause_say(c, "The control plane on %s refuses this node's own certificate (%s%s%s%s%s%s).", list, how,
                 m->client_serial ? ", serial " : "", m->client_serial ? m->client_serial : "",
                 when[0] ? (expired ? ", expired " : ", valid until ") : "", when, "");
-        cause_advise(c, expired ? "Renew the node's certificate: it has expired." :
-                                  "Register the node again, or ask the control plane's operator why it was revoked.");
+        cause_advise(c,
+                expired ? "Renew the node's certificate: it has expired."
+                        : "Register the node again, or ask the control plane's operator why it was revoked.");
         free(list);
 }
 
@@ -411,8 +442,8 @@ static void rule_alert(struct rules *r, struct target *t)
         strv_add_unique(&c->candidates, "service.down");
         strv_add_unique(&c->candidates, "tls.reset");
         cause_say(c, "The TLS handshake with %s ends with alert %d.", t->service->host, m->alert);
-        cause_advise(c, "Compare with a handshake from another network (gridnode tls %s:%u).", t->service->host,
-                t->endpoint.port);
+        cause_advise(c, "Compare with a handshake from another network (gridnode tls %s:%u).",
+                t->service->host, t->endpoint.port);
 }
 
 static void rule_target(struct rules *r, struct target *t)

@@ -49,10 +49,10 @@ static void describe_watched(struct text *t, const struct measurement *m)
 
 static void describe_config(struct text *t, const struct measurement *m)
 {
-        const struct strv *v = m->ranges.count ? &m->ranges :
-                m->configured_routes.count     ? &m->configured_routes :
-                m->servers.count               ? &m->servers :
-                                                 &m->addresses;
+        const struct strv *v = m->ranges.count              ? &m->ranges
+                               : m->configured_routes.count ? &m->configured_routes
+                               : m->servers.count           ? &m->servers
+                                                            : &m->addresses;
 
         for (size_t i = 0; i < v->count && i < 8; i++)
                 text_addf(t, "%s%s", i ? ", " : " ", v->items[i]);
@@ -95,9 +95,9 @@ static void describe_dns(struct text *t, const struct measurement *m)
         if (m->spec.interface[0])
                 text_addf(t, " on %s", m->spec.interface);
         text_addf(t, " %s %s %s: ", probe_transport_to_string(m->spec.transport), m->spec.name,
-                m->spec.dns_type == 28        ? "AAAA" :
-                        m->spec.dns_type == 2 ? "NS" :
-                                                "A");
+                m->spec.dns_type == 28  ? "AAAA"
+                : m->spec.dns_type == 2 ? "NS"
+                                        : "A");
         if (m->outcome == OUTCOME_RCODE)
                 text_add(t, m->rcode >= 0 && m->rcode < 6 ? rcodes[m->rcode] : "unknown rcode");
         else

@@ -10,11 +10,11 @@
 /* ---- enums and their words ---- */
 
 #define ENUM_TEXT(value, text) [value] = text,
-#define DEFINE_TO_STRING(function, list, type)                                                               \
-        static const char *const function##_words[] = {list(ENUM_TEXT)};                                     \
-        const char *function(enum type v)                                                                    \
-        {                                                                                                    \
-                return (unsigned)v < ELEMENTS(function##_words) ? function##_words[v] : "?";                 \
+#define DEFINE_TO_STRING(function, list, type)                                               \
+        static const char *const function##_words[] = {list(ENUM_TEXT)};                     \
+        const char *function(enum type v)                                                    \
+        {                                                                                    \
+                return (unsigned)v < ELEMENTS(function##_words) ? function##_words[v] : "?"; \
         }
 
 DEFINE_TO_STRING(measurement_kind_to_string, MEASUREMENT_KINDS, measurement_kind)
@@ -56,14 +56,14 @@ struct field {
 };
 
 #define MEMBER_SIZE(m) sizeof(((struct measurement *)0)->m)
-#define FIELD(json, member, kind)                                                                            \
-        {                                                                                                    \
-                json, offsetof(struct measurement, member), MEMBER_SIZE(member), kind, NULL, 0               \
+#define FIELD(json, member, kind)                                                              \
+        {                                                                                      \
+                json, offsetof(struct measurement, member), MEMBER_SIZE(member), kind, NULL, 0 \
         }
-#define WORD(json, member, list)                                                                             \
-        {                                                                                                    \
-                json, offsetof(struct measurement, member), MEMBER_SIZE(member), FIELD_WORD, list,           \
-                        ELEMENTS(list)                                                                       \
+#define WORD(json, member, list)                                                                   \
+        {                                                                                          \
+                json, offsetof(struct measurement, member), MEMBER_SIZE(member), FIELD_WORD, list, \
+                        ELEMENTS(list)                                                             \
         }
 
 static const struct field fields[] = {
@@ -215,9 +215,9 @@ void measurement_list_take(struct measurement_list *l, struct measurement *m)
         }
         l->items[l->count++] = m;
         m->id = (int)l->count;
-        m->status = m->outcome == OUTCOME_NOT_TESTED || m->outcome == OUTCOME_NOT_PERMITTED ?
-                STATUS_NOT_TESTED :
-                STATUS_SCORED;
+        m->status = m->outcome == OUTCOME_NOT_TESTED || m->outcome == OUTCOME_NOT_PERMITTED
+                            ? STATUS_NOT_TESTED
+                            : STATUS_SCORED;
 }
 
 void measurement_list_done(struct measurement_list *l)
@@ -231,12 +231,12 @@ void measurement_list_done(struct measurement_list *l)
 bool probe_spec_equal(const struct probe_spec *a, const struct probe_spec *b)
 {
         return a->kind == b->kind && a->purpose == b->purpose && a->attempt == b->attempt &&
-                endpoint_equal(&a->target, &b->target) && a->transport == b->transport &&
-                a->dns_type == b->dns_type && a->ttl == b->ttl && a->mss == b->mss && a->tls == b->tls &&
-                a->http_get == b->http_get && a->expect_bytes == b->expect_bytes &&
-                str_equal(a->service, b->service) && str_equal(a->interface, b->interface) &&
-                str_equal(a->name, b->name) && str_equal(a->verify_name, b->verify_name) &&
-                str_equal(a->path, b->path) && str_equal(a->proxy, b->proxy);
+               endpoint_equal(&a->target, &b->target) && a->transport == b->transport &&
+               a->dns_type == b->dns_type && a->ttl == b->ttl && a->mss == b->mss && a->tls == b->tls &&
+               a->http_get == b->http_get && a->expect_bytes == b->expect_bytes &&
+               str_equal(a->service, b->service) && str_equal(a->interface, b->interface) &&
+               str_equal(a->name, b->name) && str_equal(a->verify_name, b->verify_name) &&
+               str_equal(a->path, b->path) && str_equal(a->proxy, b->proxy);
 }
 
 static bool kind_has_host_target(enum measurement_kind k)
@@ -389,7 +389,8 @@ static int strings_from_json(const json_t *v, struct strv *ret)
 
         if (!json_is_array(v) || json_array_size(v) > MEASUREMENT_MAX_LIST)
                 return -EINVAL;
-        json_array_foreach(v, i, item) {
+        json_array_foreach(v, i, item)
+        {
                 if (!json_is_string(item) || json_string_length(item) > MEASUREMENT_MAX_STRING)
                         return -EINVAL;
                 strv_add(ret, json_string_value(item));
@@ -409,11 +410,11 @@ static int number_field_from_json(const json_t *v, const struct field *f, void *
 {
         int64_t n;
         int64_t minimum = f->type == FIELD_INT ? INT32_MIN : f->type == FIELD_I64 ? INT64_MIN : 0;
-        int64_t maximum = f->type == FIELD_U8   ? UINT8_MAX :
-                f->type == FIELD_U16            ? UINT16_MAX :
-                f->type == FIELD_U32            ? UINT32_MAX :
-                f->type == FIELD_INT            ? INT32_MAX :
-                                                  INT64_MAX;
+        int64_t maximum = f->type == FIELD_U8    ? UINT8_MAX
+                          : f->type == FIELD_U16 ? UINT16_MAX
+                          : f->type == FIELD_U32 ? UINT32_MAX
+                          : f->type == FIELD_INT ? INT32_MAX
+                                                 : INT64_MAX;
         int r = integer_from_json(v, minimum, maximum, &n);
 
         if (r < 0)
