@@ -35,7 +35,8 @@ struct syn_try {
 struct syn_burst {
         struct probe probe; /* first, see struct probe_class */
         sd_event_source *timer;
-        const struct probe_spec *spec; /* where to, and how; NULL: as the probe's own says (a proxy is elsewhere) */
+        const struct probe_spec
+                *spec; /* where to, and how; NULL: as the probe's own says (a proxy is elsewhere) */
         /* When the next try is due, in ms since the probe's start, given how many there are. */
         double (*due_ms)(unsigned count);
         /* How long silence is waited out, in ms since the probe's start; asked again when that time comes. */
