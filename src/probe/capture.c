@@ -493,14 +493,17 @@ int capture_finish(struct capture *c, struct error *ret_error)
 
 struct capture *capture_free(struct capture *c)
 {
-        struct watch *w, *next;
+        struct watch *all;
 
         if (!c)
                 return NULL;
         capture_finish(c, NULL);
-        HASH_ITER(hh, c->watches, w, next)
-        {
-                HASH_DEL(c->watches, w);
+        all = c->watches;
+        HASH_CLEAR(hh, c->watches); /* frees the table; the watches are still a list */
+        while (all) {
+                struct watch *w = all;
+
+                all = w->hh.next;
                 free(w);
         }
         sd_event_source_disable_unref(c->io);

@@ -7,10 +7,9 @@
 static double due_ms(unsigned count)
 {
         static const double early_ms[] = {0, 100, 250, 450, 700};
+        const unsigned last = ELEMENTS(early_ms) - 1;
 
-        if (count < ELEMENTS(early_ms))
-                return early_ms[count];
-        return early_ms[ELEMENTS(early_ms) - 1] + 400.0 * (count - (ELEMENTS(early_ms) - 1));
+        return count <= last ? early_ms[count] : early_ms[last] + 400.0 * (count - last);
 }
 
 static double patience_ms(const struct probe *p)
