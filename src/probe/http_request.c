@@ -31,6 +31,10 @@ static int make_url(const struct probe_spec *s, struct http_request *r, struct e
                 if (!str_is_host_name(host))
                         return error_set(ret_error, EINVAL, "http.bad-name", "'%s' is no host name", host);
         }
+        for (const char *c = path; *c; c++)
+                if (*c <= ' ' || *c > '~')
+                        return error_set(ret_error, EINVAL, "http.bad-path",
+                                "a request's path holds the byte 0x%02x", (unsigned)(unsigned char)*c);
         v6 = literal.family == AF_INET6;
         if (s->target.port != (is_plain(s) ? 80 : 443))
                 snprintf(port, sizeof(port), ":%u", s->target.port);

@@ -217,8 +217,11 @@ static void on_done(CURL *easy, CURLcode code, void *userdata)
         (void)easy;
         if (h->has_enough)
                 h->error_text[0] = '\0';
-        else
+        else {
                 result(h)->curl_code = (int)code;
+                if (code != CURLE_OK && !h->error_text[0])
+                        str_copy(h->error_text, sizeof(h->error_text), curl_easy_strerror(code));
+        }
         finish(h, outcome_of(h, code));
 }
 

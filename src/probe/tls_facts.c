@@ -171,7 +171,6 @@ static void on_own_message(struct tls_facts *f, const uint8_t *message, size_t l
 
 static void on_peer_message(struct tls_facts *f, const uint8_t *message)
 {
-        f->m->server_hello_seen = YES;
         if (message[0] == SSL3_MT_CERTIFICATE_REQUEST)
                 f->m->client_certificate_asked = YES;
         else if (message[0] == SSL3_MT_NEWSESSION_TICKET)
@@ -185,9 +184,12 @@ static void on_message(
         const uint8_t *bytes = data;
 
         (void)version, (void)userdata;
-        if (content_type == SSL3_RT_HEADER && !is_ours && !f->record_seen) {
+        if (content_type == SSL3_RT_HEADER && !is_ours && length > 0) {
+                if (!f->record_seen)
+                        f->record_is_tls = tls_facts_is_record(bytes, length);
                 f->record_seen = true;
-                f->record_is_tls = tls_facts_is_record(bytes, length);
+                if (f->record_is_tls && bytes[0] == SSL3_RT_HANDSHAKE)
+                        f->m->server_hello_seen = YES;
         } else if (content_type == SSL3_RT_HANDSHAKE && length > 0) {
                 if (is_ours)
                         on_own_message(f, bytes, length);
