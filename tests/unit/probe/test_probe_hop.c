@@ -78,15 +78,15 @@ static void test_silence(void **state)
         _measured_ struct measurement *m = hop(TESTNET_HOST4, 2);
         expect(m, OUTCOME_TIMEOUT, HOP_SILENT, "");
         assert_int_equal(m->tries, 3);
-        assert_true(m->took_ms >= 600 && m->took_ms < 800);
+        assert_true(m->took_ms >= 600 && m->took_ms < 1500);
 
         _measured_ struct measurement *slow_path = hop_with_patience(TESTNET_HOST4, 2, 1500);
         assert_int_equal(slow_path->tries, 3);
-        assert_true(slow_path->took_ms >= 1100 && slow_path->took_ms < 1300);
+        assert_true(slow_path->took_ms >= 1100 && slow_path->took_ms < 2500);
 
         _measured_ struct measurement *hurried = hop_with_patience(TESTNET_HOST4, 2, 200);
         assert_int_equal(hurried->tries, 2);
-        assert_true(hurried->took_ms < 350);
+        assert_true(hurried->took_ms < 550);
 }
 
 /* A router that limits its ICMP passes over the first probe. */
