@@ -294,10 +294,10 @@ static bool take_datagram(struct dns_probe *d, const uint8_t *bytes, size_t leng
         }
         if (q->edns && !d->edns_refused && (answer.rcode == RCODE_FORMERR || answer.rcode == RCODE_NOTIMP)) {
                 /* A server from before EDNS0 (RFC 6891 section 7): once more without. */
-                dns_answer_done(&answer);
                 d->edns_refused = true;
                 m->answered = YES;
                 m->rcode = answer.rcode;
+                dns_answer_done(&answer);
                 if (d->query_count < MAX_TRIES)
                         on_udp_retry(NULL, 0, d);
                 return probe_of(d)->finished;
