@@ -1,0 +1,208 @@
+#include "cli/options.h"
+
+#include "base/text.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <math.h>
+#include <net/if.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define ROW(long_name, short_name, metavar, text, option_kind, member, complete)                         \
+        {                                                                                                \
+                .name = long_name, .letter = short_name, .argument = metavar, .help = text,              \
+                .kind = option_kind, .offset = offsetof(struct settings, member), .completion = complete \
+        }
+
+/* clang-format off */
+static const struct option_row rows[OPTION_COUNT] = {
+        [OPTION_CONFIG] = ROW("config", 'c', "FILE", "read this site file instead of /etc/gridnode/site.conf",
+                OPTION_TEXT, config_path, COMPLETE_FILE),
+        [OPTION_PROFILE] = ROW("profile", 'p', "NAME|PATH", "the control plane to reach: a profile's name or file",
+                OPTION_TEXT, profile, COMPLETE_PROFILE),
+        [OPTION_SOURCE] = ROW("source", 's', "ADDRESS", "send from this address of this host",
+                OPTION_ADDRESS, source, COMPLETE_NOTHING),
+        [OPTION_DEVICE] = ROW("interface", 'i', "NAME", "send through this interface, whatever the routes say",
+                OPTION_INTERFACE, interface, COMPLETE_INTERFACE),
+        [OPTION_WAN] = ROW("interface", 'i', "NAME", "the WAN interface; default: the site file's, else the default route's",
+                OPTION_INTERFACE, interface, COMPLETE_INTERFACE),
+        [OPTION_BUDGET] = ROW("budget", 'b', "SECONDS", "end after this time, 0.1 to 600; default 5",
+                OPTION_SECONDS, budget_s, COMPLETE_NOTHING),
+        [OPTION_TIMEOUT] = ROW("timeout", 't', "SECONDS", "the same as --budget",
+                OPTION_SECONDS, budget_s, COMPLETE_NOTHING),
+        [OPTION_JSON] = ROW("json", 'j', NULL, "write one JSON object instead of text",
+                OPTION_FLAG, json, COMPLETE_NOTHING),
+        [OPTION_VERBOSE] = ROW("verbose", 'v', NULL, "list every measurement",
+                OPTION_FLAG, verbose, COMPLETE_NOTHING),
+        [OPTION_QUIET] = ROW("quiet", 'q', NULL, "write no report: the exit status tells",
+                OPTION_FLAG, quiet, COMPLETE_NOTHING),
+        [OPTION_FIREWALL_PAGE] = ROW("firewall-page", 'f', "FILE", "save a page for the firewall's owner, as .md or .html",
+                OPTION_TEXT, firewall_page_path, COMPLETE_FILE),
+        [OPTION_CAPTURE] = ROW("capture", 'w', "FILE", "keep the packets of the probes as pcapng, for Wireshark",
+                OPTION_TEXT, capture_path, COMPLETE_FILE),
+        [OPTION_NO_CAPTURE] = ROW("no-capture", 0, NULL, "do not watch the probes' packets",
+                OPTION_FLAG, no_capture, COMPLETE_NOTHING),
+        [OPTION_REPLAY] = ROW("replay", 'r', "FILE", "conclude anew from a stored JSON report, - for standard input; measures nothing",
+                OPTION_TEXT, replay_path, COMPLETE_FILE),
+        [OPTION_ROOT_CA] = ROW("root-ca", 'r', "FILE", "the pinned root as PEM; default: the profile's",
+                OPTION_TEXT, root_ca_path, COMPLETE_FILE),
+        [OPTION_SNI] = ROW("sni", 'n', "NAME", "ask for this name instead of HOST; empty for none",
+                OPTION_TEXT, server_name, COMPLETE_NOTHING),
+        [OPTION_MUTUAL] = ROW("mutual", 'm', NULL, "offer the node's own certificate",
+                OPTION_FLAG, mutual, COMPLETE_NOTHING),
+        [OPTION_PEM] = ROW("pem", 0, NULL, "print the chain as PEM too",
+                OPTION_FLAG, pem, COMPLETE_NOTHING),
+        [OPTION_TCP] = ROW("tcp", 'T', NULL, "ask over TCP only",
+                OPTION_FLAG, tcp_only, COMPLETE_NOTHING),
+        [OPTION_TYPE] = ROW("type", 'y', "A|AAAA|NS", "ask for this type of record; default A and AAAA",
+                OPTION_TEXT, record_type, COMPLETE_RECORD_TYPE),
+        [OPTION_HELP] = ROW("help", 'h', NULL, "show this help and end",
+                OPTION_FLAG, help, COMPLETE_NOTHING),
+        [OPTION_VERSION] = ROW("version", 'V', NULL, "show the version and end",
+                OPTION_FLAG, version, COMPLETE_NOTHING),
+};
+/* clang-format on */
+
+const struct option_row *option_row(enum option_name name)
+{
+        return &rows[name];
+}
+
+/* getopt_long gives this plus the option's place in the caller's list for every option, long or short. */
+#define LONG_BASE 256
+
+struct getopt_tables {
+        struct option longs[OPTION_COUNT + 1];
+        char shorts[2 + 2 * OPTION_COUNT + 1];
+};
+
+static void build_tables(
+        const enum option_name *names, size_t count, const char *prefix, struct getopt_tables *ret)
+{
+        char *s = stpcpy(ret->shorts, prefix);
+
+        for (size_t i = 0; i < count; i++) {
+                const struct option_row *row = &rows[names[i]];
+
+                ret->longs[i] = (struct option){.name = row->name,
+                        .has_arg = row->argument ? required_argument : no_argument,
+                        .val = LONG_BASE + (int)i};
+                if (!row->letter)
+                        continue;
+                *s++ = row->letter;
+                if (row->argument)
+                        *s++ = ':';
+        }
+        *s = 0;
+        ret->longs[count] = (struct option){0};
+}
+
+static int store(const struct option_row *row, const char *argument, struct settings *settings,
+        struct error *ret_error)
+{
+        void *place = (char *)settings + row->offset;
+        char *end;
+        double seconds;
+
+        switch (row->kind) {
+        case OPTION_FLAG:
+                *(bool *)place = true;
+                return 0;
+        case OPTION_TEXT:
+                *(const char **)place = argument;
+                return 0;
+        case OPTION_SECONDS:
+                seconds = strtod(argument, &end);
+                if (end == argument || *end || isnan(seconds) || seconds < 0.1 || seconds > 600)
+                        return error_set(ret_error, EINVAL, "usage.seconds",
+                                "--%s takes seconds from 0.1 to 600, not '%s'", row->name, argument);
+                *(double *)place = seconds;
+                return 0;
+        case OPTION_ADDRESS:
+                if (inet_addr_parse(argument, place) < 0)
+                        return error_set(ret_error, EINVAL, "usage.address",
+                                "--%s takes an IPv4 or IPv6 address, not '%s'", row->name, argument);
+                return 0;
+        case OPTION_INTERFACE:
+                if (!argument[0] || strlen(argument) >= IFNAMSIZ || strpbrk(argument, "/ \t\n"))
+                        return error_set(ret_error, EINVAL, "usage.interface",
+                                "--%s takes the name of a network interface, not '%s'", row->name, argument);
+                *(const char **)place = argument;
+                return 0;
+        }
+        return -EINVAL;
+}
+
+static const struct option_row *find_row(const enum option_name *names, size_t count, int value)
+{
+        if (value >= LONG_BASE)
+                return &rows[names[value - LONG_BASE]];
+        for (size_t i = 0; i < count; i++)
+                if (rows[names[i]].letter == value)
+                        return &rows[names[i]];
+        return NULL;
+}
+
+/* getopt tells too little of what was wrong: work it out from where it stands. */
+static int wrong_option(const enum option_name *names, size_t count, char **argv, bool is_missing_argument,
+        struct error *ret_error)
+{
+        const char *word = argv[optind - 1];
+        const struct option_row *row = optopt ? find_row(names, count, optopt) : NULL;
+
+        if (row && !row->argument)
+                return error_set(
+                        ret_error, EINVAL, "usage.option", "option --%s takes no argument", row->name);
+        if (row && is_missing_argument)
+                return error_set(
+                        ret_error, EINVAL, "usage.option", "option --%s needs %s", row->name, row->argument);
+        if (optopt && optopt < LONG_BASE)
+                return error_set(ret_error, EINVAL, "usage.option", "unknown option -%c", optopt);
+        return error_set(ret_error, EINVAL, "usage.option", "unknown or ambiguous option %s", word);
+}
+
+int options_parse(int argc, char **argv, const enum option_name *names, size_t count, struct settings *ret,
+        int *ret_first, struct error *ret_error)
+{
+        struct settings settings = *ret;
+        struct getopt_tables tables;
+        int value, r;
+
+        build_tables(names, count, ":", &tables);
+        opterr = 0;
+        optind = 0; /* glibc: start anew, the order of a former call forgotten */
+        while ((value = getopt_long(argc, argv, tables.shorts, tables.longs, NULL)) != -1) {
+                const struct option_row *row;
+
+                if (value == '?' || value == ':')
+                        return wrong_option(names, count, argv, value == ':', ret_error);
+                row = find_row(names, count, value);
+                if (!row)
+                        return error_set(ret_error, EINVAL, "usage.option", "unknown option -%c", value);
+                r = store(row, optarg, &settings, ret_error);
+                if (r < 0)
+                        return r;
+        }
+        *ret_first = optind;
+        *ret = settings;
+        return 0;
+}
+
+/* The same letter or name may mean two options of two commands, but never one with and one without an
+ * argument, so that the first row serves. */
+int options_find_command(int argc, char **argv)
+{
+        struct getopt_tables tables;
+        enum option_name all[OPTION_COUNT];
+        int value;
+
+        for (int i = 0; i < OPTION_COUNT; i++)
+                all[i] = (enum option_name)i;
+        build_tables(all, OPTION_COUNT, "+:", &tables);
+        opterr = 0;
+        optind = 0;
+        while ((value = getopt_long(argc, argv, tables.shorts, tables.longs, NULL)) != -1)
+                ;
+        return optind;
+}

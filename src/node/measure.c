@@ -1,0 +1,250 @@
+#include "node/measure.h"
+
+#include "base/alloc.h"
+#include "base/cleanup.h"
+#include "net/netlink.h"
+#include "probe/capture.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/epoll.h>
+
+DEFINE_CLEANUP(struct netlink *, netlink_close);
+
+struct measure {
+        struct probe_context context;
+        char device[IFNAMSIZ];
+        double budget_ms;
+        struct probe_spec *queue;
+        size_t queue_count;
+        struct probe **pending;
+        size_t pending_count;
+        struct measurement_list list;
+        sd_event_source *stop_source, *budget_source;
+        bool is_stopped, is_out_of_time;
+};
+
+static int on_stop(sd_event_source *source, int fd, uint32_t events, void *userdata)
+{
+        struct measure *m = userdata;
+
+        (void)fd;
+        (void)events;
+        m->is_stopped = true;
+        /* The descriptor stays readable: it has been heard. */
+        return sd_event_source_set_enabled(source, SD_EVENT_OFF);
+}
+
+static int on_budget(sd_event_source *source, uint64_t usec, void *userdata)
+{
+        struct measure *m = userdata;
+
+        (void)source;
+        (void)usec;
+        m->is_out_of_time = true;
+        return 0;
+}
+
+static int set_up(struct measure *m, const struct measure_options *o, struct error *ret_error)
+{
+        int r = probe_context_init(&m->context);
+
+        if (r < 0)
+                return error_set(ret_error, -r, "event.loop", "cannot make an event loop: %s", strerror(-r));
+        m->context.source = o->source;
+        if (o->wan_interface)
+                str_copy(m->context.wan_interface, sizeof m->context.wan_interface, o->wan_interface);
+        if (o->device && if_nametoindex(o->device) == 0)
+                return error_set(
+                        ret_error, ENODEV, "interface.missing", "there is no interface '%s'", o->device);
+        if (o->device)
+                str_copy(m->device, sizeof m->device, o->device);
+        if (o->stop_fd >= 0)
+                r = sd_event_add_io(m->context.event, &m->stop_source, o->stop_fd, EPOLLIN, on_stop, m);
+        if (r >= 0)
+                r = sd_event_add_time(m->context.event, &m->budget_source, CLOCK_MONOTONIC,
+                        m->context.started_us + (uint64_t)(o->budget_ms * 1000), 1000, on_budget, m);
+        if (r < 0)
+                return error_set(ret_error, -r, "event.loop", "cannot watch the time: %s", strerror(-r));
+        if (o->trust)
+                r = trust_new(o->trust, &m->context.trust, ret_error);
+        if (r < 0)
+                return r;
+        /* Without the right there is no capture: the probes then say nothing of what was seen. */
+        if (o->capture && capture_start(m->context.event, NULL, &m->context.capture, NULL) < 0)
+                m->context.capture = NULL;
+        return 0;
+}
+
+int measure_new(const struct measure_options *o, struct measure **ret, struct error *ret_error)
+{
+        struct measure *m = xcalloc(1, sizeof *m);
+        int r;
+
+        m->budget_ms = o->budget_ms;
+        r = set_up(m, o, ret_error);
+        if (r < 0) {
+                measure_free(m);
+                return r;
+        }
+        *ret = m;
+        return 0;
+}
+
+/* Ends everything that is under way; each reports itself as not tested. */
+static void abandon_all(struct measure *m, const char *reason)
+{
+        while (m->pending_count > 0)
+                probe_abandon(m->pending[m->pending_count - 1], reason);
+}
+
+struct measure *measure_free(struct measure *m)
+{
+        if (!m)
+                return NULL;
+        abandon_all(m, "the run has ended");
+        sd_event_source_disable_unref(m->stop_source);
+        sd_event_source_disable_unref(m->budget_source);
+        m->context.capture = capture_free(m->context.capture);
+        m->context.trust = trust_free(m->context.trust);
+        if (m->context.event)
+                probe_context_done(&m->context);
+        measurement_list_done(&m->list);
+        free(m->queue);
+        free(m->pending);
+        free(m);
+        return NULL;
+}
+
+void measure_add(struct measure *m, const struct probe_spec *spec)
+{
+        m->queue = xrealloc_array(m->queue, m->queue_count + 1, sizeof *m->queue);
+        m->queue[m->queue_count] = *spec;
+        if (m->device[0] && !spec->interface[0])
+                str_copy(m->queue[m->queue_count].interface, IFNAMSIZ, m->device);
+        m->queue_count++;
+}
+
+static void on_result(struct probe *p, struct measurement *result, void *userdata)
+{
+        struct measure *m = userdata;
+
+        for (size_t i = 0; i < m->pending_count; i++)
+                if (m->pending[i] == p) {
+                        m->pending[i] = m->pending[--m->pending_count];
+                        break;
+                }
+        measurement_list_take(&m->list, result);
+}
+
+static const char *over_reason(const struct measure *m)
+{
+        return m->is_stopped ? "interrupted" : m->is_out_of_time ? "the time was up" : "not needed any more";
+}
+
+static void record_unstarted(struct measure *m, const struct probe_spec *spec, int r)
+{
+        struct measurement *result = measurement_new(spec);
+
+        result->at_ms = probe_context_now_ms(&m->context);
+        if (r < 0) {
+                result->outcome = OUTCOME_LOCAL_ERROR;
+                result->error_number = -r;
+        } else {
+                result->outcome = OUTCOME_NOT_TESTED;
+                result->reason = xstrdup(over_reason(m));
+        }
+        measurement_list_take(&m->list, result);
+}
+
+static void start_queue(struct measure *m)
+{
+        m->pending = xrealloc_array(m->pending, m->pending_count + m->queue_count + 1, sizeof *m->pending);
+        for (size_t i = 0; i < m->queue_count; i++) {
+                struct probe *p = NULL;
+                int r = 0;
+
+                if (!measure_is_over(m))
+                        r = probe_start(&m->context, &m->queue[i], on_result, m, &p);
+                if (p)
+                        m->pending[m->pending_count++] = p;
+                else
+                        record_unstarted(m, &m->queue[i], r);
+        }
+        m->queue_count = 0;
+}
+
+int measure_run(struct measure *m, bool (*is_enough)(const struct measurement_list *l, void *userdata),
+        void *userdata)
+{
+        int r = 0;
+
+        start_queue(m);
+        while (m->pending_count > 0 && !measure_is_over(m)) {
+                if (is_enough && is_enough(&m->list, userdata))
+                        break;
+                r = sd_event_run(m->context.event, UINT64_MAX);
+                if (r < 0 && r != -EINTR)
+                        break;
+                r = 0;
+        }
+        abandon_all(m, over_reason(m));
+        return r;
+}
+
+const struct measurement_list *measure_list(const struct measure *m)
+{
+        return &m->list;
+}
+
+bool measure_is_over(const struct measure *m)
+{
+        return m->is_stopped || m->is_out_of_time;
+}
+
+bool measure_was_stopped(const struct measure *m)
+{
+        return m->is_stopped;
+}
+
+double measure_elapsed_ms(const struct measure *m)
+{
+        return probe_context_now_ms(&m->context);
+}
+
+int measure_interface_address(const char *interface, sa_family_t family, struct inet_addr *ret)
+{
+        _cleanup_(netlink_close_p) struct netlink *n = NULL;
+        _cleanup_free_ struct netlink_address *list = NULL;
+        struct netlink_link link;
+        size_t count = 0;
+        int r = netlink_open(&n);
+
+        if (r == 0)
+                r = netlink_find_link(n, interface, &link);
+        if (r == 0)
+                r = netlink_list_addresses(n, link.ifindex, family, &list, &count);
+        if (r < 0)
+                return r;
+        for (size_t i = 0; i < count; i++)
+                if (list[i].usable) {
+                        *ret = list[i].address.address;
+                        return 0;
+                }
+        return -EADDRNOTAVAIL;
+}
+
+int measure_default_wan(char ret_interface[IFNAMSIZ], struct inet_addr *ret_source)
+{
+        _cleanup_(netlink_close_p) struct netlink *n = NULL;
+        struct netlink_route route;
+        int r = netlink_open(&n);
+
+        if (r == 0)
+                r = netlink_default_route(n, AF_INET, &route);
+        if (r == 0 && ret_source)
+                r = netlink_route_source(n, &route, ret_source);
+        if (r == 0)
+                str_copy(ret_interface, IFNAMSIZ, route.interface);
+        return r;
+}
