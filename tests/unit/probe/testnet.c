@@ -152,6 +152,29 @@ static void add_addresses(void)
                 "2001:db8:2::1'");
 }
 
+/* Links, routes and IPv6 neighbours take a moment to settle. */
+static void wait_until_reachable(const char *target)
+{
+        const struct timeval patience = {.tv_usec = 200000};
+        struct sockaddr_storage sa;
+        struct endpoint e;
+        socklen_t length;
+
+        assert_int_equal(endpoint_parse(target, &e), 0);
+        length = endpoint_to_sockaddr(&e, &sa);
+        for (int i = 0; i < 100; i++) {
+                int fd = socket(e.address.family, SOCK_STREAM | SOCK_CLOEXEC, 0), r;
+
+                assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience)), 0);
+                r = connect(fd, (struct sockaddr *)&sa, length);
+                close(fd);
+                if (r == 0)
+                        return;
+                usleep(20000);
+        }
+        fail_msg("%s cannot be reached", target);
+}
+
 int testnet_up(void **state)
 {
         (void)state;
@@ -160,6 +183,8 @@ int testnet_up(void **state)
         places[TESTNET_HOST_NS] = start_place(TESTNET_HOST_NS);
         add_links();
         add_addresses();
+        wait_until_reachable(TESTNET_HOST4);
+        wait_until_reachable(TESTNET_HOST6);
         return 0;
 }
 
