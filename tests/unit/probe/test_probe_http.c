@@ -23,7 +23,7 @@
 enum { PORT_PLAIN = 4080, PORT_SERVER = 4443, PORT_EXPIRED, PORT_FORGED, PORT_MUTUAL, PORT_PROXY, PORT_PEER };
 
 static char folder[] = "/tmp/test_probe_http.XXXXXX";
-static char paths[16][64];
+static char paths[16][128];
 static struct probe_context context;
 static struct trust *trust, *expired_trust;
 static pid_t nginx;

@@ -18,7 +18,7 @@
 #define HOST "repo.grid.example"
 
 static char folder[] = "/tmp/test_probe_tls.XXXXXX";
-static char paths[16][64];
+static char paths[16][128];
 static struct probe_context context;
 static struct trust *trust, *expired_trust;
 static uint16_t next_port = 4000;
