@@ -43,7 +43,8 @@ int str_to_ulong(const char *s, unsigned long minimum, unsigned long maximum, un
 /* Bytes from outside as text that is safe on a terminal: controls, escapes, marks that reorder the line and
  * invalid UTF-8 as \xNN, other UTF-8 as it is; at most `maximum` input bytes. Caller frees. */
 char *str_printable(const void *bytes, size_t length, size_t maximum);
-/* The same for a beginning that is to be shown: the result itself, escapes and all, has at most `maximum` bytes. */
+/* The same for a beginning that is to be shown: the result itself, escapes and all, has at most `maximum`
+ * bytes. */
 char *str_excerpt(const void *bytes, size_t length, size_t maximum);
 /* A host name by RFC 1123 (letters, digits, hyphens, dots; a trailing dot is allowed; <= 253 bytes; the
  * last label is not a number, so that no spelling of an address passes). */
