@@ -225,6 +225,28 @@ static void test_printable_limit(void **state)
         assert_printable("ab\xc3", 3, 3, "ab\\xc3");
 }
 
+static void test_excerpt(void **state)
+{
+        (void)state;
+        char bytes[64];
+
+        memset(bytes, 0x1b, sizeof(bytes));
+        /* The bound is that of the result, whatever becomes of the input. */
+        for (size_t length = 0; length <= sizeof(bytes); length++)
+                for (size_t maximum = 0; maximum <= sizeof(bytes); maximum++) {
+                        char *s = str_excerpt(bytes, length, maximum);
+
+                        assert_true(strlen(s) <= maximum && strlen(s) % 4 == 0);
+                        free(s);
+                }
+        char *s = str_excerpt("HTTP/1.1 200 OK", 15, 8);
+        assert_string_equal(s, "HTTP/1.1");
+        free(s);
+        s = str_excerpt("HTTP", 4, 80);
+        assert_string_equal(s, "HTTP");
+        free(s);
+}
+
 /* ---- host names ---- */
 
 static void test_host_names(void **state)
@@ -326,6 +348,7 @@ int main(void)
                 cmocka_unit_test(test_printable_invalid),
                 cmocka_unit_test(test_printable_unsafe),
                 cmocka_unit_test(test_printable_limit),
+                cmocka_unit_test(test_excerpt),
                 cmocka_unit_test(test_host_names),
                 cmocka_unit_test(test_times),
                 cmocka_unit_test(test_times_parsed),
