@@ -113,11 +113,19 @@ static const char *escape_of(enum ink ink)
 
 static void put_clean(struct paper *p, enum ink ink, const char *s, size_t length)
 {
-        bool inked = p->colour && ink != INK_PLAIN && length > 0;
+        bool inked = p->colour && ink != INK_PLAIN;
+        size_t shown = length;
 
-        fprintf(p->to, "%s%.*s%s", inked ? escape_of(ink) : "", (int)length, s, inked ? "\033[0m" : "");
         for (size_t i = 0; i < length; i++)
                 p->column += (s[i] & 0xc0) != 0x80;
+        while (shown > 0 && s[shown - 1] == ' ')
+                shown--;
+        if (shown > 0) {
+                fprintf(p->to, "%*s%s%.*s%s", p->blanks, "", inked ? escape_of(ink) : "", (int)shown, s,
+                        inked ? "\033[0m" : "");
+                p->blanks = 0;
+        }
+        p->blanks += (int)(length - shown);
 }
 
 void paper_put(struct paper *p, enum ink ink, const char *s)
@@ -157,10 +165,10 @@ static size_t bytes_of_columns(const char *s, int columns)
 
 void paper_to_column(struct paper *p, int column)
 {
-        while (p->column < column) {
-                fputc(' ', p->to);
-                p->column++;
-        }
+        if (p->column >= column)
+                return;
+        p->blanks += column - p->column;
+        p->column = column;
 }
 
 /* The length of the next word; "(hop 3)" is one. */
@@ -179,6 +187,9 @@ void paper_words(struct paper *p, enum ink ink, int indent, const char *s)
         const char *at = clean + strspn(clean, " ");
         bool first = true;
 
+        /* On a narrow paper a deep indent leaves no room. */
+        if (indent > p->width - 16)
+                indent = p->width / 4;
         while (*at) {
                 size_t length = word_length(at);
                 _cleanup_free_ char *word = xstrndup(at, length);
@@ -216,7 +227,7 @@ void paper_wordsf(struct paper *p, enum ink ink, int indent, const char *format,
 void paper_end_line(struct paper *p)
 {
         fputc('\n', p->to);
-        p->column = 0;
+        p->column = p->blanks = 0;
 }
 
 void paper_heading(struct paper *p, const char *title)

@@ -11,6 +11,7 @@ struct paper {
         bool colour, utf8;
         int width;
         int column; /* where the next character goes, 0 at the start of a line */
+        int blanks; /* before it, not written yet: none ends a line */
 };
 
 void paper_init(struct paper *ret, const struct report_style *style, FILE *to);

@@ -179,14 +179,18 @@ static void write_address(struct paper *p, const struct service_result *s, const
         paper_put(p, INK_PLAIN, "  ");
         report_picture_mark(p, address_ink(a->state));
         paper_put(p, INK_PLAIN, endpoint_format(&e, text));
-        paper_to_column(p, 28);
-        paper_putf(p, INK_PLAIN, " %s", s->name);
-        paper_to_column(p, 44);
-        paper_putf(p, address_ink(a->state), " %-10s", address_state_to_string(a->state));
+        paper_put(p, INK_PLAIN, " ");
+        paper_to_column(p, p->width < 70 ? 0 : 29);
+        paper_wordsf(p, address_ink(a->state), 6, "%s", address_state_to_string(a->state));
+        paper_put(p, INK_PLAIN, " ");
+        paper_to_column(p, p->width < 70 ? 0 : 40);
         if (a->state == ADDRESS_BLOCKED && a->stage != STAGE_NONE)
-                paper_putf(p, INK_PLAIN, " at %s", probe_stage_to_string(a->stage));
+                paper_wordsf(p, INK_PLAIN, 6, "at %s", probe_stage_to_string(a->stage));
         if (a->rtt_ms > 0)
-                paper_putf(p, INK_PLAIN, " %.1f ms", a->rtt_ms);
+                paper_wordsf(p, INK_PLAIN, 6, "%.1f ms", a->rtt_ms);
+        paper_put(p, INK_PLAIN, " ");
+        paper_to_column(p, p->width < 70 ? 0 : 49);
+        paper_words(p, INK_FAINT, 6, s->name);
         paper_end_line(p);
 }
 

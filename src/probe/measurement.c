@@ -406,6 +406,17 @@ static int integer_from_json(const json_t *v, int64_t minimum, int64_t maximum, 
         return 0;
 }
 
+/* Bounded so that sums and conversions of stored times cannot overflow. */
+static int double_from_json(const json_t *v, double *ret)
+{
+        double n = json_number_value(v);
+
+        if (!json_is_number(v) || !(n >= -1e12 && n <= 1e12))
+                return -EINVAL;
+        *ret = n;
+        return 0;
+}
+
 static int number_field_from_json(const json_t *v, const struct field *f, void *at)
 {
         int64_t n;
@@ -471,8 +482,7 @@ static int field_from_json(const json_t *v, const struct field *f, struct measur
                 *(bool *)at = json_is_true(v);
                 return json_is_boolean(v) ? 0 : -EINVAL;
         case FIELD_DOUBLE:
-                *(double *)at = json_number_value(v);
-                return json_is_number(v) ? 0 : -EINVAL;
+                return double_from_json(v, at);
         case FIELD_ADDRESS:
                 return json_is_string(v) ? inet_addr_parse(json_string_value(v), at) : -EINVAL;
         case FIELD_WORD:
@@ -522,8 +532,10 @@ static const char *frame_from_json(const json_t *j, struct measurement *m)
                 str_copy(m->source, sizeof m->source, json_string_value(source));
         else if (source && !json_is_null(source))
                 return "source";
-        m->at_ms = json_number_value(json_object_get(j, "at_ms"));
-        m->took_ms = json_number_value(json_object_get(j, "took_ms"));
+        if (json_object_get(j, "at_ms") && double_from_json(json_object_get(j, "at_ms"), &m->at_ms) < 0)
+                return "at_ms";
+        if (json_object_get(j, "took_ms") && double_from_json(json_object_get(j, "took_ms"), &m->took_ms) < 0)
+                return "took_ms";
         return NULL;
 }
 
