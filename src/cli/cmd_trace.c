@@ -12,8 +12,9 @@
 #include <sysexits.h>
 
 #define MAX_HOPS 30
-#define WAVE     6 /* hops at once: as many ICMP errors as a Linux router sends before it begins to limit them \
-                    */
+#define WAVE                                                                                          \
+        6 /* hops at once: as many ICMP errors as a Linux router sends before it begins to limit them \
+           */
 #define SILENT_ENDS 2 /* waves without any answer, after which nothing more is expected */
 
 /* One address's way. Pointers into the measure's list; index = TTL. */

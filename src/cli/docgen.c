@@ -226,7 +226,7 @@ static const char *completion_words(enum completion c)
 
 static const char bash_helpers[] =
         "_gridnode_reply() { mapfile -t COMPREPLY < <(compgen \"$@\" -- \"$current\"); }\n"
-        "_gridnode_files() { compopt -o filenames 2>/dev/null; _gridnode_reply -f; }\n"
+        "_gridnode_files() { compopt -o filenames 2>/dev/null || :; _gridnode_reply -f; }\n"
         "_gridnode_types() { _gridnode_reply -W 'A AAAA NS'; }\n"
         "_gridnode_interfaces() { _gridnode_reply -W \"$(cd /sys/class/net 2>/dev/null && echo *)\"; }\n"
         "_gridnode_profiles() {\n"

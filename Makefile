@@ -1,0 +1,36 @@
+# Each target first sees to the Debian packages that it needs (packages.txt).
+BUILD ?= build
+PREFIX ?= /usr/local
+FAULT ?= drop-443
+FUZZ_SECONDS ?= 60
+
+.PHONY: build run check bench fuzz format install clean packages
+
+build: packages
+	@tools/build $(BUILD)
+
+# The main job: a report on the healthy site of the lab, and one with a fault. lab/lab list names the faults.
+run: build
+	@tools/run $(BUILD) $(FAULT)
+
+check: packages
+	@tools/check
+
+bench: build
+	@bench/run $(BUILD)
+
+fuzz: packages
+	@tools/fuzz build-fuzz $(FUZZ_SECONDS)
+
+format: packages
+	@git ls-files --cached --others --exclude-standard '*.c' '*.h' | xargs clang-format-14 -i
+
+install: packages
+	@tools/build $(BUILD) --prefix=$(PREFIX) -Dsysconfdir=/etc
+	@DESTDIR=$(DESTDIR) meson install -C $(BUILD) --no-rebuild --quiet
+
+clean:
+	rm -rf $(BUILD) build-check build-fuzz
+
+packages:
+	@tools/packages
