@@ -2,6 +2,7 @@
 
 #include "base/alloc.h"
 
+#include <errno.h>
 #include <string.h>
 
 static void add_target(struct facts *f, struct service *s, const struct inet_addr *a, bool from_profile)
@@ -109,9 +110,8 @@ static void build_resolved(struct facts *f)
                         f->services[k].targets[n].service = &f->services[k];
 }
 
-static enum transport_state transport_of(const struct facts *f, const struct measurement *m)
+static enum transport_state transport_of(const struct measurement *m)
 {
-        (void)f;
         if (m->answered == YES)
                 return TRANSPORT_ANSWERS;
         switch (m->outcome) {
@@ -129,7 +129,8 @@ static enum transport_state transport_of(const struct facts *f, const struct mea
                 return inet_addr_equal(&m->by, &m->spec.target.address) ? TRANSPORT_REFUSED
                                                                         : TRANSPORT_REJECTED;
         case OUTCOME_LOCAL_ERROR:
-                return TRANSPORT_HOST_ERROR;
+                /* On our own segment nobody answered ARP: that is silence of the server. */
+                return m->error_number == EHOSTUNREACH ? TRANSPORT_DEAD : TRANSPORT_HOST_ERROR;
         default:
                 return TRANSPORT_UNTESTED;
         }
@@ -153,7 +154,7 @@ static void note_dns(struct facts *f, struct measurement *m)
         for (size_t i = 0; i < f->server_count; i++) {
                 struct server *s = &f->servers[i];
                 bool tcp = m->spec.transport == TRANSPORT_TCP;
-                enum transport_state seen = transport_of(f, m);
+                enum transport_state seen = transport_of(m);
                 enum transport_state *by_route = tcp ? &s->tcp_by_route : &s->udp_by_route;
                 enum transport_state *state = tcp ? &s->tcp : &s->udp;
                 struct measurement **row = tcp ? &s->tcp_row : &s->udp_row;
@@ -227,8 +228,11 @@ static void note_quality(struct facts *f, const struct measurement *m)
 
         if (!counted || !facts_is_answer(f, m))
                 return;
-        f->answers++;
-        f->lost += m->syns_unanswered;
+        /* Unanswered tries beside an ICMP refusal are the router's rate limit, not loss. */
+        if (m->outcome != OUTCOME_REJECTED) {
+                f->answers++;
+                f->lost += m->syns_unanswered;
+        }
         if (m->rtt_ms > f->rtt_max_ms)
                 f->rtt_max_ms = m->rtt_ms;
 }
@@ -371,6 +375,7 @@ void facts_trace(const struct facts *f, const struct endpoint *to, struct trace_
                            (!ret->answer_ttl || m->spec.ttl < ret->answer_ttl)) {
                         ret->answer_ttl = m->spec.ttl;
                         ret->answer = m->hop_answer;
+                        ret->answer_row = m;
                 }
         }
 }

@@ -86,6 +86,7 @@ struct trace_facts {
         struct measurement *last_row;
         int answer_ttl; /* smallest TTL with an RST, SYN-ACK or ICMP refusal */
         enum hop_answer answer;
+        struct measurement *answer_row;
         bool traced;
 };
 void facts_trace(const struct facts *f, const struct endpoint *to, struct trace_facts *ret);

@@ -15,8 +15,9 @@
 #define HOP_WAVE           4 /* TTLs asked at once: few, since routers limit their ICMP answers */
 #define HOP_WAVE_WAIT_MS   90.0
 #define HOP_MAX            24
-#define TRACES_MAX         3 /* targets traced at the same time */
-#define TLS_AB_MAX         4 /* addresses of one service that get the A/B handshakes */
+#define HOP_TIME_MS        500.0 /* no further wave is begun after that and some round trips */
+#define TRACES_MAX         4     /* targets traced at the same time */
+#define TLS_AB_MAX         4     /* addresses of one service that get the A/B handshakes */
 #define HTTP_ADDRESSES_MAX 4
 #define CLAMPED_MSS        536 /* what RFC 879 lets pass everywhere */
 #define NEUTRAL_NAME       "www.example.com"
@@ -256,7 +257,7 @@ static void plan_trace(struct planner *p, const struct endpoint *to, const char 
 {
         struct probe_spec s = {.kind = MEASUREMENT_HOP, .target = *to};
         int highest = 0, last_answered = 0, silent_pending = 0;
-        double youngest_ms = 1e9;
+        double youngest_ms = 1e9, begun_ms = p->in->now_ms;
 
         if (device)
                 str_copy(s.interface, sizeof s.interface, device);
@@ -267,6 +268,8 @@ static void plan_trace(struct planner *p, const struct endpoint *to, const char 
                         continue;
                 if (m->hop_answer != HOP_SILENT && m->hop_answer != HOP_TIME_EXCEEDED)
                         return; /* the end of the way is known */
+                if (m->at_ms < begun_ms)
+                        begun_ms = m->at_ms;
                 if (m->spec.ttl > highest)
                         highest = m->spec.ttl;
                 if (m->hop_answer == HOP_TIME_EXCEEDED && m->spec.ttl > last_answered)
@@ -285,11 +288,15 @@ static void plan_trace(struct planner *p, const struct endpoint *to, const char 
         }
         if (silent_pending && youngest_ms < p->rtt_max_ms + HOP_WAVE_WAIT_MS)
                 return;
+        if (p->in->now_ms - begun_ms > HOP_TIME_MS + p->rtt_max_ms * 6 || highest + HOP_WAVE > HOP_MAX)
+                return;
         if (highest - last_answered >= HOP_WAVE && highest > 0)
                 return; /* a whole wave without an answer: nothing further forwards, or nothing further tells
                          */
-        for (int i = 0; i < HOP_WAVE && highest < HOP_MAX; i++) {
-                s.ttl = (uint8_t)++highest;
+        /* Downwards, so that where a router spends its last ICMP token it spends it on a refusal, not on the
+         * time-exceeded of its own hop: then a refusal is not taken for a drop. */
+        for (int i = HOP_WAVE; i > 0; i--) {
+                s.ttl = (uint8_t)(highest + i);
                 want(p, &s);
         }
 }
@@ -327,15 +334,16 @@ static bool same_fate(const struct target *a, const struct target *b)
 static void plan_traces(struct planner *p)
 {
         struct facts *f = &p->facts;
-        const struct target *traced[TRACES_MAX * 2];
-        size_t count = 0;
+        const struct target *traced[TRACES_MAX];
+        /* Where nothing at all answers, one way tells as much as four. */
+        size_t count = 0, most = p->rtt_max_ms > 0 ? TRACES_MAX : 1;
 
         for (size_t i = 0; i < f->service_count; i++)
                 for (size_t k = 0; k < f->services[i].target_count; k++) {
                         const struct target *t = &f->services[i].targets[k];
                         bool known = false;
 
-                        if (count == TRACES_MAX * 2 || !wants_trace(p, t))
+                        if (count == most || !wants_trace(p, t))
                                 continue;
                         for (size_t n = 0; n < count; n++)
                                 known |= same_fate(t, traced[n]);
@@ -377,6 +385,20 @@ static struct probe_spec named_spec(
         return s;
 }
 
+/* Where the host itself answers is one more proof of who sent the RST. */
+static void plan_sibling_trace(struct planner *p, const struct target *t)
+{
+        for (size_t i = 0; i < p->in->done->count; i++) {
+                const struct measurement *m = p->in->done->items[i];
+
+                if (m->spec.kind == MEASUREMENT_TCP && m->outcome == OUTCOME_OK && !m->spec.interface[0] &&
+                        m->reply_ttl && inet_addr_equal(&m->spec.target.address, &t->endpoint.address)) {
+                        plan_trace(p, &m->spec.target, NULL);
+                        return;
+                }
+        }
+}
+
 /* An RST may be the host's own. Another port of the same host, and what the others of its range answer, tell.
  */
 static void plan_siblings(struct planner *p, const struct target *t)
@@ -393,6 +415,15 @@ static void plan_siblings(struct planner *p, const struct target *t)
         }
 }
 
+/* One trace of a sibling for each range is enough, and spares the routers' ICMP. */
+static bool range_has_reset_before(const struct target *t)
+{
+        for (const struct target *o = t->service->targets; o < t; o++)
+                if (o->range == t->range && o->tcp && o->tcp->outcome == OUTCOME_RESET)
+                        return true;
+        return false;
+}
+
 static void plan_tcp(struct planner *p, const struct target *t)
 {
         struct probe_spec s = target_spec(t, MEASUREMENT_TCP, PURPOSE_SERVICE);
@@ -404,8 +435,11 @@ static void plan_tcp(struct planner *p, const struct target *t)
                 str_copy(s.interface, sizeof s.interface, facts_wan(&p->facts));
                 want(p, &s);
         }
-        if (t->tcp && t->tcp->outcome == OUTCOME_RESET)
+        if (t->tcp && t->tcp->outcome == OUTCOME_RESET) {
                 plan_siblings(p, t);
+                if (!range_has_reset_before(t))
+                        plan_sibling_trace(p, t);
+        }
 }
 
 /* A router limits its ICMP errors, so silence beside refusals is asked again once its bucket has a token. */

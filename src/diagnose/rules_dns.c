@@ -122,6 +122,14 @@ static void add_refused(struct rules *r, struct server *s, const char *what, boo
         free(list);
 }
 
+static void forget_void(struct server *s)
+{
+        if (s->udp_row && !rules_is_scored(s->udp_row))
+                s->udp = TRANSPORT_UNTESTED;
+        if (s->tcp_row && !rules_is_scored(s->tcp_row))
+                s->tcp = TRANSPORT_UNTESTED;
+}
+
 static void rule_reachability(struct rules *r, struct server *s)
 {
         const struct inet_addr *udp_by = refuser(s->udp, s->udp_row), *tcp_by = refuser(s->tcp, s->tcp_row);
@@ -392,6 +400,7 @@ void rules_dns(struct rules *r)
                 bool by_device_only = s->captured && s->udp_by_route != TRANSPORT_ANSWERS &&
                                       (s->udp == TRANSPORT_ANSWERS || s->tcp == TRANSPORT_ANSWERS);
 
+                forget_void(s);
                 if (!is_spoken_for(r, s) && !by_device_only)
                         rule_reachability(r, s);
         }

@@ -7,6 +7,23 @@
 
 enum local_kind { LOCAL_NONE, LOCAL_REFUSES, LOCAL_NEVER_LEFT };
 
+/* A packet that waits for ARP does not leave either: only where the next hop is known to answer is it a rule
+ * that holds the packet back. */
+static bool next_hop_answers(const struct rules *r, const struct measurement *m)
+{
+        const struct facts *f = &r->facts;
+
+        for (size_t i = 0; i < f->list->count; i++) {
+                const struct measurement *route = f->list->items[i];
+
+                if (route->spec.kind == MEASUREMENT_ROUTE &&
+                        inet_addr_equal(&route->spec.target.address, &m->spec.target.address))
+                        return f->arp_gateway && f->arp_gateway->outcome == OUTCOME_OK &&
+                               inet_addr_equal(&route->next_hop, &f->arp_gateway->spec.target.address);
+        }
+        return false;
+}
+
 static enum local_kind local_kind(const struct rules *r, const struct measurement *m)
 {
         if (m->outcome == OUTCOME_LOCAL_ERROR && (m->error_number == EPERM || m->error_number == EACCES))
@@ -17,7 +34,7 @@ static enum local_kind local_kind(const struct rules *r, const struct measuremen
         if (m->outcome == OUTCOME_RESET && str_equal(m->reply_interface, "lo") &&
                 !inet_addr_is_loopback(&m->spec.target.address))
                 return LOCAL_REFUSES;
-        if (m->outcome == OUTCOME_TIMEOUT && m->left_host == NO)
+        if (m->outcome == OUTCOME_TIMEOUT && m->left_host == NO && next_hop_answers(r, m))
                 return LOCAL_NEVER_LEFT;
         return LOCAL_NONE;
 }

@@ -32,6 +32,7 @@ static bool lies_behind_gateway(const struct facts *f, const struct measurement 
 
 struct silence {
         size_t endpoints; /* distinct addresses that were silent */
+        size_t tcp;       /* of which asked as a service, not as a DNS server */
         bool broken;      /* something answered after all */
         struct inet_addr refuser;
         struct inet_addr seen[8];
@@ -54,6 +55,7 @@ static void look_for_silence(const struct facts *f, struct silence *ret)
 
                 if (!counts_for_upstream(m) || !lies_behind_gateway(f, m))
                         continue;
+                ret->tcp += m->spec.kind == MEASUREMENT_TCP;
                 if (says_no_network(m) && !inet_addr_equal(&m->by, &m->spec.target.address)) {
                         ret->broken |=
                                 inet_addr_is_set(&ret->refuser) && !inet_addr_equal(&ret->refuser, &m->by);
@@ -133,7 +135,8 @@ void rules_upstream(struct rules *r)
                 return;
         look_for_silence(f, &silence);
         furthest_trace(f, &trace);
-        if (silence.broken || silence.endpoints < 2 || !gateway_lives(f, &trace))
+        /* Silent DNS servers alone are silent DNS servers. */
+        if (silence.broken || silence.endpoints < 2 || !silence.tcp || !gateway_lives(f, &trace))
                 return;
         r->upstream_dead = true;
         c = rules_add(r, CAUSE_UPSTREAM_DEAD);
@@ -388,6 +391,7 @@ static void rule_rejected(struct rules *r, struct target *t, struct measurement 
 static struct measurement *shared_refusal(const struct rules *r, const struct target *t)
 {
         const struct facts *f = &r->facts;
+        struct trace_facts trace;
 
         for (size_t i = 0; i < f->list->count; i++) {
                 struct measurement *m = f->list->items[i];
@@ -396,6 +400,9 @@ static struct measurement *shared_refusal(const struct rules *r, const struct ta
                         m->outcome == OUTCOME_REJECTED && endpoint_equal(&m->spec.target, &t->endpoint))
                         return m;
         }
+        facts_trace(f, &t->endpoint, &trace);
+        if (trace.answer == HOP_UNREACHABLE && !facts_is_own_address(f, &trace.answer_row->by))
+                return trace.answer_row;
         for (size_t k = 0; k < t->service->target_count; k++) {
                 const struct target *o = &t->service->targets[k];
                 struct measurement *m = effective(o);
@@ -481,6 +488,17 @@ static void say_reset(
         free(jobs);
 }
 
+/* The RST came at a TTL that does not reach the host: it only wears the host's TTL. */
+static bool comes_from_nearer(
+        const struct rules *r, const struct target *t, const struct measurement *sibling)
+{
+        struct trace_facts reset, host;
+
+        trace_for(r, t, &reset);
+        facts_trace(&r->facts, &sibling->spec.target, &host);
+        return reset.answer == HOP_RESET && host.answer == HOP_SYN_ACK && reset.answer_ttl < host.answer_ttl;
+}
+
 static void rule_reset(struct rules *r, struct target *t)
 {
         const struct measurement *m = effective(t), *sibling = sibling_of(r, t);
@@ -492,7 +510,7 @@ static void rule_reset(struct rules *r, struct target *t)
         if (m->reply_ttl && ttl_distance(m->reply_ttl) == 0 && routed)
                 forged = true;
         else if (m->reply_ttl && sibling && m->reply_ttl == sibling->reply_ttl)
-                own = true;
+                own = !comes_from_nearer(r, t, sibling);
         else if (m->reply_ttl && sibling)
                 /* Further away than the sibling: then it is the sibling that a proxy answers for. */
                 forged = ttl_distance(m->reply_ttl) < ttl_distance(sibling->reply_ttl) ||

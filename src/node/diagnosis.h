@@ -1,4 +1,5 @@
-/* One diagnosis: asks the plan what to measure, runs the probes side by side, keeps to the budget, concludes. */
+/* One diagnosis: asks the plan what to measure, runs the probes side by side, keeps to the budget, concludes.
+ */
 #pragma once
 
 #include "diagnose/report.h"
@@ -13,13 +14,14 @@ struct diagnosis_options {
         double budget_ms;              /* whole run; 0: 5000 */
         const char *capture_path;      /* pcapng to write, NULL none */
         bool no_capture;               /* do not watch packets at all */
-        int stop_fd;                   /* readable (signalfd, eventfd) when the run shall end at once; -1 none */
+        int stop_fd; /* readable (signalfd, eventfd) when the run shall end at once; -1 none */
         /* After each measurement: how many are done and under way. May be NULL. */
         void (*on_progress)(const struct measurement *last, size_t done, size_t pending, double elapsed_ms,
                 void *userdata);
         void *userdata;
 };
 
-/* 0 with a full report (also when interrupted: report.interrupted), or -errno when nothing could be measured at all:
- * -ENODEV no such interface, -EADDRNOTAVAIL is not an error but a cause, -EIO capture file, -EBADMSG trust. */
+/* 0 with a full report (also when interrupted: report.interrupted), or -errno when nothing could be measured
+ * at all: -ENODEV no such interface, -EADDRNOTAVAIL is not an error but a cause, -EIO capture file, -EBADMSG
+ * trust. */
 int diagnosis_run(const struct diagnosis_options *o, struct report *ret, struct error *ret_error);

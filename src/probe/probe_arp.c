@@ -4,7 +4,7 @@
  * Gateway: requests for the target from our address at 0, 150 and 350 ms; an answer is ok, silence a timeout
  * once the context's patience is over. Conflict: probes as in RFC 5227 section 2.1.1 (sender 0.0.0.0, so that
  * no one's table is touched) for our own address, the spec's target, at 0, 40 and 80 ms; any ARP packet in
- * which a machine other than this one claims the address is ok, with its hardware address; silence until 200
+ * which a machine other than this one claims the address is ok, with its hardware address; silence until 80
  * ms is a timeout and the healthy case. The bound is short and fixed, since the segment is local: a run that
  * has all else may abandon the probe rather than wait for it. */
 #include "probe/probe.h"
@@ -20,7 +20,7 @@
 #include <netinet/if_ether.h>
 #include <string.h>
 
-#define CONFLICT_MS 200.0
+#define CONFLICT_MS 80.0
 #define TRIES       3
 
 static const double gateway_tries_ms[TRIES] = {0, 150, 350};
@@ -171,17 +171,18 @@ void probe_arp_done(struct probe_context *c)
 static int join_socket(struct arp_probe *a, int ifindex)
 {
         struct arp_socket *s = a->p.context->arp;
-        char frame[sizeof(struct ether_arp)];
-        int r;
 
         while (s && s->ifindex != ifindex)
                 s = s->next;
         if (!s) {
-                r = socket_new(a->p.context, ifindex, &s);
+                int r = socket_new(a->p.context, ifindex, &s);
+
                 if (r < 0)
                         return r;
         }
         if (!s->probes) {
+                char frame[sizeof(struct ether_arp)];
+
                 /* What came while no one listened answers nobody. */
                 while (recv(s->fd, frame, sizeof frame, 0) >= 0)
                         ;
