@@ -192,7 +192,7 @@ int netlink_route_source(struct netlink *n, const struct netlink_route *route, s
 
 const char *netlink_route_format(const struct netlink_route *r, char ret[NETLINK_ROUTE_TEXT])
 {
-        char table[24] = "", type[16] = "", prefix[INET_ADDR_TEXT] = "default", hop[INET_ADDR_TEXT];
+        char table[24] = "", type[16] = "", prefix[INET_ADDR_TEXT] = "default";
         char way[INET_ADDR_TEXT + 16] = "";
 
         if (r->table != RT_TABLE_UNSPEC && r->table != RT_TABLE_MAIN && r->table != RT_TABLE_LOCAL &&
@@ -202,9 +202,11 @@ const char *netlink_route_format(const struct netlink_route *r, char ret[NETLINK
                 snprintf(type, sizeof type, "%s ", netlink_route_type_to_string(r->type));
         if (r->destination.prefix > 0)
                 cidr_format(&r->destination, prefix);
-        if (inet_addr_is_set(&r->next_hop))
+        if (inet_addr_is_set(&r->next_hop)) {
+                char hop[INET_ADDR_TEXT];
+
                 snprintf(way, sizeof way, " via %s", inet_addr_format(&r->next_hop, hop));
-        else if (r->interface[0])
+        } else if (r->interface[0])
                 snprintf(way, sizeof way, " dev %s", r->interface);
         snprintf(ret, NETLINK_ROUTE_TEXT, "%s%s%s%s", table, type, prefix, way);
         return ret;

@@ -3,7 +3,7 @@
  *
  * Gateway: requests for the target from our address at 0, 150 and 350 ms; an answer is ok, silence a timeout
  * once the context's patience is over. Conflict: probes as in RFC 5227 section 2.1.1 (sender 0.0.0.0, so that
- * no one's table is touched) for our own address, the spec's target, at 0, 40 and 80 ms; any ARP packet in
+ * no one's table is touched) for our own address, the spec's target, at 0, 25 and 50 ms; any ARP packet in
  * which a machine other than this one claims the address is ok, with its hardware address; silence until 80
  * ms is a timeout and the healthy case. The bound is short and fixed, since the segment is local: a run that
  * has all else may abandon the probe rather than wait for it. */
@@ -19,12 +19,13 @@
 #include <net/if_arp.h>
 #include <netinet/if_ether.h>
 #include <string.h>
+#include <sys/epoll.h>
 
 #define CONFLICT_MS 80.0
 #define TRIES       3
 
 static const double gateway_tries_ms[TRIES] = {0, 150, 350};
-static const double conflict_tries_ms[TRIES] = {0, 40, 80};
+static const double conflict_tries_ms[TRIES] = {0, 25, 50};
 
 /* One packet socket an interface, shared by the probes on it and kept until the context ends. */
 struct arp_socket {
@@ -267,10 +268,13 @@ static int on_deadline(sd_event_source *source, uint64_t usec, void *userdata)
 
         (void)source;
         (void)usec;
-        if (left_ms > 0.5)
+        if (left_ms > 0.5) {
                 probe_timer(&a->p, &a->deadline, left_ms, on_deadline);
-        else
-                probe_finish(&a->p, OUTCOME_TIMEOUT);
+                return 0;
+        }
+        /* What came while the loop was busy elsewhere still counts. */
+        on_readable(NULL, a->socket->fd, EPOLLIN, a->socket);
+        probe_finish(&a->p, OUTCOME_TIMEOUT);
         return 0;
 }
 

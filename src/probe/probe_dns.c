@@ -95,12 +95,14 @@ static void note_source(struct dns_probe *d)
 static void note_ignored(struct dns_probe *d)
 {
         struct measurement *m = probe_of(d)->result;
-        char address[INET_ADDR_TEXT];
         struct text t = {0};
 
-        if (d->strangers)
+        if (d->strangers) {
+                char address[INET_ADDR_TEXT];
+
                 text_addf(&t, "%u from another address (%s)", d->strangers,
                         inet_addr_format(&d->stranger, address));
+        }
         if (d->mismatches)
                 text_addf(&t, "%s%u with another id or question", t.length ? ", " : "", d->mismatches);
         if (d->garbage)

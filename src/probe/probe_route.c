@@ -51,8 +51,6 @@ static enum measurement_outcome outcome_of(int error_number)
 
 static void fill(struct measurement *m, const struct netlink_query *q, const struct netlink_answer *a)
 {
-        char text[NETLINK_ROUTE_TEXT];
-
         m->error_number = a->error_number;
         m->ifindex = a->route.ifindex;
         str_copy(m->route_interface, sizeof m->route_interface, a->route.interface);
@@ -60,6 +58,8 @@ static void fill(struct measurement *m, const struct netlink_query *q, const str
         if (a->route.type)
                 str_copy(m->route_type, sizeof m->route_type, netlink_route_type_to_string(a->route.type));
         if (a->matched) {
+                char text[NETLINK_ROUTE_TEXT];
+
                 m->route_table = a->route.table;
                 m->route_text = xstrdup(netlink_route_format(&a->route, text));
                 if (a->route.destination.prefix == 0)

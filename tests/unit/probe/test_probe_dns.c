@@ -363,7 +363,7 @@ static void udp_asks_again(void **state)
         assert_answered(m);
         assert_int_equal(m->tries, 2);
         assert_int_equal(m->syns_unanswered, 1);
-        assert_true(m->took_ms >= 149 && m->rtt_ms < 100);
+        assert_true(m->took_ms >= 149 && m->rtt_ms < m->took_ms - 140);
 }
 
 static void udp_silence_is_a_timeout(void **state)
@@ -373,7 +373,7 @@ static void udp_silence_is_a_timeout(void **state)
         (void)state;
         assert_int_equal(m->outcome, OUTCOME_TIMEOUT);
         assert_int_equal(m->answered, UNKNOWN);
-        assert_true(m->took_ms >= 299 && m->took_ms < 600);
+        assert_true(m->took_ms >= 299 && m->took_ms < 2000);
         assert_int_equal(m->tries, 2);
 }
 
@@ -447,7 +447,7 @@ static void udp_tells_garbage(void **state)
 
         (void)state;
         assert_int_equal(reflected->outcome, OUTCOME_MALFORMED);
-        assert_true(reflected->took_ms < 100);
+        assert_true(reflected->took_ms < 250);
         assert_int_equal(text->outcome, OUTCOME_MALFORMED);
         assert_string_equal(text->error_text, "ignored datagrams: 2 that are no DNS answers");
 }
@@ -461,7 +461,7 @@ static void udp_asks_without_edns_where_it_is_refused(void **state)
         assert_answered(m);
         assert_int_equal(m->rcode, 0);
         assert_int_equal(m->tries, 2);
-        assert_true(m->took_ms < 100);
+        assert_true(m->took_ms < 250);
         assert_int_equal(never->outcome, OUTCOME_RCODE);
         assert_int_equal(never->rcode, 1);
 }
@@ -479,7 +479,7 @@ static void udp_port_unreachable_names_its_sender(void **state)
         assert_int_equal(m->icmp_type, 3);
         assert_int_equal(m->icmp_code, 3);
         assert_string_equal(inet_addr_format(&m->by, text), "127.0.0.1");
-        assert_true(m->took_ms < 100);
+        assert_true(m->took_ms < 250);
 }
 
 static void udp_forbidden_to_send_is_a_local_error(void **state)
@@ -546,7 +546,7 @@ static void tcp_drip_and_silence_are_timeouts(void **state)
         s.piece = 1;
         _measured_ struct measurement *drip = ask(TRANSPORT_TCP, answer);
         assert_int_equal(drip->outcome, OUTCOME_TIMEOUT);
-        assert_true(drip->took_ms >= 299 && drip->took_ms < 600);
+        assert_true(drip->took_ms >= 299 && drip->took_ms < 2000);
         s.hold_open = true;
         _measured_ struct measurement *mute = ask(TRANSPORT_TCP, silence);
         assert_int_equal(mute->outcome, OUTCOME_TIMEOUT);
