@@ -111,9 +111,19 @@ static const char *escape_of(enum ink ink)
         return "";
 }
 
+/* Escapes are written only where the ink changes. */
+static void change_ink(struct paper *p, enum ink ink)
+{
+        if (!p->colour || ink == p->ink)
+                return;
+        if (p->ink != INK_PLAIN)
+                fputs("\033[0m", p->to);
+        fputs(escape_of(ink), p->to);
+        p->ink = ink;
+}
+
 static void put_clean(struct paper *p, enum ink ink, const char *s, size_t length)
 {
-        bool inked = p->colour && ink != INK_PLAIN;
         size_t shown = length;
 
         for (size_t i = 0; i < length; i++)
@@ -121,8 +131,9 @@ static void put_clean(struct paper *p, enum ink ink, const char *s, size_t lengt
         while (shown > 0 && s[shown - 1] == ' ')
                 shown--;
         if (shown > 0) {
-                fprintf(p->to, "%*s%s%.*s%s", p->blanks, "", inked ? escape_of(ink) : "", (int)shown, s,
-                        inked ? "\033[0m" : "");
+                fprintf(p->to, "%*s", p->blanks, "");
+                change_ink(p, ink);
+                fprintf(p->to, "%.*s", (int)shown, s);
                 p->blanks = 0;
         }
         p->blanks += (int)(length - shown);
@@ -226,6 +237,7 @@ void paper_wordsf(struct paper *p, enum ink ink, int indent, const char *format,
 
 void paper_end_line(struct paper *p)
 {
+        change_ink(p, INK_PLAIN);
         fputc('\n', p->to);
         p->column = p->blanks = 0;
 }

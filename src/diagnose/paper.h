@@ -10,8 +10,9 @@ struct paper {
         FILE *to;
         bool colour, utf8;
         int width;
-        int column; /* where the next character goes, 0 at the start of a line */
-        int blanks; /* before it, not written yet: none ends a line */
+        int column;   /* where the next character goes, 0 at the start of a line */
+        int blanks;   /* before it, not written yet: none ends a line */
+        enum ink ink; /* as the terminal has it now */
 };
 
 void paper_init(struct paper *ret, const struct report_style *style, FILE *to);

@@ -91,15 +91,16 @@ static void write_changes(struct page *p, const struct report *r)
 /* ---- what to allow ---- */
 
 struct tally {
-        size_t ok, blocked, elsewhere, untested; /* elsewhere: it fails, and not by the site's doing */
-        enum probe_stage stage;                  /* of a blocked one */
+        size_t ok, blocked, elsewhere, unknown, untested;
+        enum probe_stage stage; /* of a blocked one */
 };
 
-/* A cause names the address, and none that is the site's does. */
-static bool fails_elsewhere(const struct report *r, const struct endpoint *e)
+/* Whose doing a failing address is: the site's where a cause for the site names it or none names it at all.
+ */
+static size_t *blame(struct tally *t, const struct report *r, const struct endpoint *e)
 {
+        size_t *ret = &t->blocked;
         char text[INET_ADDR_TEXT];
-        bool named = false;
 
         endpoint_format(e, text);
         for (size_t i = 0; i < r->conclusion.cause_count; i++) {
@@ -108,10 +109,10 @@ static bool fails_elsewhere(const struct report *r, const struct endpoint *e)
                 if (!strv_contains(&c->targets, text))
                         continue;
                 if (report_page_asks_site(c))
-                        return false;
-                named = true;
+                        return &t->blocked;
+                ret = c->info->code == CAUSE_UNDETERMINED ? &t->unknown : &t->elsewhere;
         }
-        return named;
+        return ret;
 }
 
 static void tally_address(struct tally *t, const struct report *r, const struct service_result *s,
@@ -124,11 +125,7 @@ static void tally_address(struct tally *t, const struct report *r, const struct 
                 t->ok++;
                 break;
         case ADDRESS_BLOCKED:
-                if (fails_elsewhere(r, &e)) {
-                        t->elsewhere++;
-                        break;
-                }
-                t->blocked++;
+                (*blame(t, r, &e))++;
                 t->stage = a->stage;
                 break;
         case ADDRESS_NOT_TESTED:
@@ -145,6 +142,8 @@ static const char *tally_words(const struct tally *t)
                 return t->stage == STAGE_TLS    ? "TCP opens, TLS fails"
                        : t->stage == STAGE_HTTP ? "TCP and TLS open, HTTP fails"
                                                 : "blocked";
+        if (t->unknown)
+                return "fails, cause not established";
         if (t->elsewhere)
                 return "fails, but not at the firewall";
         return t->ok ? "passes" : "not tested";
@@ -171,7 +170,7 @@ static void tally_range(const struct report *r, const struct cidr *range, struct
 /* What is blocked first, then what passes, then what nobody tried; else as the profile has it. */
 static int rule_rank(const struct rule *r)
 {
-        return r->tally.blocked ? 0 : r->tally.ok || r->tally.elsewhere ? 1 : 2;
+        return r->tally.blocked ? 0 : r->tally.ok || r->tally.elsewhere || r->tally.unknown ? 1 : 2;
 }
 
 static void write_rule(struct page *p, const struct report *r, const struct rule *rule)
@@ -427,10 +426,9 @@ static void write_request(struct page *p, const struct report *r, const struct f
         write_verify(p, r);
         if (asked < r->conclusion.cause_count)
                 page_paragraphf(p,
-                        "%zu further finding%s of this diagnosis %s not for the site and %s left out here.",
-                        r->conclusion.cause_count - asked, r->conclusion.cause_count - asked == 1 ? "" : "s",
-                        r->conclusion.cause_count - asked == 1 ? "is" : "are",
-                        r->conclusion.cause_count - asked == 1 ? "is" : "are");
+                        "Left out here, since they ask nothing of the firewall: %zu further finding%s of "
+                        "this diagnosis.",
+                        r->conclusion.cause_count - asked, r->conclusion.cause_count - asked == 1 ? "" : "s");
 }
 
 /* Healthy, or somebody else's to mend. */
