@@ -357,6 +357,40 @@ void report_undetermined(struct report *ret)
         say(ret, VERDICT_UNDETERMINED, c->summary);
 }
 
+void report_mixed(struct report *ret)
+{
+        struct service_result *control;
+        struct measurement *m;
+        struct cause *c;
+
+        frame(ret, 2);
+        dns_fine(ret);
+        repo(ret, SERVICE_BLOCKED, STAGE_TCP, ADDRESS_BLOCKED, ADDRESS_BLOCKED);
+        control = service(
+                ret, "control", "control.grid.example", 8443, SERVICE_DEGRADED, STAGE_TCP, "control;config");
+        address(control, "198.51.100.21", ADDRESS_BLOCKED, STAGE_TCP);
+        address(control, "203.0.113.201", ADDRESS_OK, STAGE_TLS);
+
+        m = tcp(ret, "198.51.100.20:443", "repo", OUTCOME_TIMEOUT);
+        c = cause(ret, CAUSE_TCP_DROPPED, SEVERITY_CRITICAL, "repo", "198.51.100.20:443");
+        hop(&c->after, "192.0.2.1", 1);
+        evidence(c, m);
+        c->summary = xstrdup("TCP 443 to 198.51.100.20 is dropped after 192.0.2.1 (hop 1).");
+
+        m = tcp(ret, "198.51.100.21:8443", "control", OUTCOME_RESET);
+        c = cause(ret, CAUSE_SERVICE_DOWN, SEVERITY_WARNING, "control", "198.51.100.21:8443");
+        evidence(c, m);
+        c->summary = xstrdup("control.grid.example refuses TCP 8443 itself at 198.51.100.21.");
+
+        m = tcp(ret, "203.0.113.200:443", "repo", OUTCOME_RESET);
+        c = cause(ret, CAUSE_UNDETERMINED, SEVERITY_CRITICAL, "repo", "203.0.113.200:443");
+        strv_split(&c->candidates, "tcp.reset;service.down", ';');
+        evidence(c, m);
+        c->summary = xstrdup("203.0.113.200:443 fails, by tcp.reset or service.down.");
+        tcp(ret, "203.0.113.201:8443", "control", OUTCOME_OK);
+        say(ret, VERDICT_BLOCKED, ret->conclusion.causes[0].summary);
+}
+
 void report_many(struct report *ret)
 {
         struct service_result *s[2];

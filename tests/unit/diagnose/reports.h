@@ -14,6 +14,8 @@ void report_intercepted(struct report *ret);
 /* repo is down by itself: nothing for the site to do. */
 void report_service_down(struct report *ret);
 void report_undetermined(struct report *ret);
+/* Dropped at one address of repo, unexplained at the other, and control down at one of its own. */
+void report_mixed(struct report *ret);
 /* 64 targets, 40 of them dropped, in 20 ranges. */
 void report_many(struct report *ret);
 /* Strings that try to break out of every format, and a proxy's password. */

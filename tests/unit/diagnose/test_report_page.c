@@ -39,6 +39,7 @@ static void test_golden(void **state)
         check("page-dropped.html", report_dropped, PAGE_HTML);
         check("page-rejected.md", report_rejected, PAGE_MARKDOWN);
         check("page-intercepted.md", report_intercepted, PAGE_MARKDOWN);
+        check("page-mixed.md", report_mixed, PAGE_MARKDOWN);
         check("page-many.md", report_many, PAGE_MARKDOWN);
         check("page-healthy.md", report_healthy, PAGE_MARKDOWN);
         check("page-captured.md", report_captured, PAGE_MARKDOWN);
@@ -85,8 +86,8 @@ static void check_html(const char *s)
 static void test_nothing_private_and_well_formed(void **state)
 {
         static void (*const all[])(struct report *) = {report_healthy, report_dropped, report_rejected,
-                report_captured, report_intercepted, report_service_down, report_undetermined, report_many,
-                report_hostile};
+                report_captured, report_intercepted, report_service_down, report_undetermined, report_mixed,
+                report_many, report_hostile};
 
         (void)state;
         for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
@@ -118,6 +119,7 @@ static void test_asks_only_the_one_at_fault(void **state)
                 {report_dropped, true},
                 {report_rejected, true},
                 {report_intercepted, true},
+                {report_mixed, true},
                 {report_many, true},
         };
 

@@ -40,6 +40,7 @@ static void test_golden(void **state)
         check("intercepted-80.txt", report_intercepted, &narrow);
         check("service-down-80.txt", report_service_down, &narrow);
         check("undetermined-80.txt", report_undetermined, &narrow);
+        check("mixed-80.txt", report_mixed, &narrow);
         check("many-80.txt", report_many, &narrow);
 }
 
@@ -54,6 +55,7 @@ static const struct {
         {"intercepted", report_intercepted},
         {"service-down", report_service_down},
         {"undetermined", report_undetermined},
+        {"mixed", report_mixed},
         {"many", report_many},
         {"hostile", report_hostile},
 };

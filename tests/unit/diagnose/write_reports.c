@@ -6,8 +6,8 @@
 int main(void)
 {
         static void (*const all[])(struct report *) = {report_healthy, report_dropped, report_rejected,
-                report_captured, report_intercepted, report_service_down, report_undetermined, report_many,
-                report_hostile};
+                report_captured, report_intercepted, report_service_down, report_undetermined, report_mixed,
+                report_many, report_hostile};
 
         for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
                 struct report r;
