@@ -155,18 +155,6 @@ struct rule {
         struct tally tally;
 };
 
-/* What one range (or, without ranges, one address) has seen of one port. */
-static void tally_range(const struct report *r, const struct cidr *range, struct rule *rule)
-{
-        for (size_t i = 0; i < r->conclusion.service_count; i++) {
-                const struct service_result *s = &r->conclusion.services[i];
-
-                for (size_t k = 0; s->port == rule->port && k < s->address_count; k++)
-                        if (cidr_contains(range, &s->addresses[k].address))
-                                tally_address(&rule->tally, r, s, &s->addresses[k]);
-        }
-}
-
 /* What is blocked first, then what passes, then what nobody tried; else as the profile has it. */
 static int rule_rank(const struct rule *r)
 {
@@ -198,52 +186,65 @@ static size_t collect_ports(const struct report *r, uint16_t ret[PROFILE_MAX_SER
         return n;
 }
 
-/* One rule for each range and port; without ranges, one for each address that is known. Caller frees. */
-static struct rule *collect_rules(const struct report *r, const struct facts *f, size_t *ret_count)
+struct rules_list {
+        struct rule *items;
+        size_t count;
+};
+
+static struct rule *find_rule(struct rules_list *l, const char *to, uint16_t port)
 {
-        uint16_t ports[PROFILE_MAX_SERVICES];
-        size_t port_count = collect_ports(r, ports), count = 0, addresses = 0;
-        struct rule *rules;
+        for (size_t i = 0; i < l->count; i++)
+                if (l->items[i].port == port && str_equal(l->items[i].to, to))
+                        return &l->items[i];
+        l->items = xrealloc_array(l->items, l->count + 1, sizeof *l->items);
+        l->items[l->count] = (struct rule){.port = port};
+        str_copy(l->items[l->count].to, sizeof l->items[l->count].to, to);
+        return &l->items[l->count++];
+}
 
-        for (size_t i = 0; i < r->conclusion.service_count; i++)
-                addresses += r->conclusion.services[i].address_count;
-        rules = xcalloc(f->range_count * port_count + addresses + 1, sizeof *rules);
-        for (size_t i = 0; i < f->range_count; i++)
-                for (size_t k = 0; k < port_count; k++) {
-                        struct rule *rule = &rules[count++];
-
-                        cidr_format(&f->ranges[i], rule->to);
-                        rule->port = ports[k];
-                        tally_range(r, &f->ranges[i], rule);
-                }
-        for (size_t i = 0; i < r->conclusion.service_count && !f->range_count; i++) {
+/* One rule for each range and port that an address is known of; without ranges, one for each address. */
+static void collect_known(struct rules_list *l, const struct report *r, const struct facts *f)
+{
+        for (size_t i = 0; i < r->conclusion.service_count; i++) {
                 const struct service_result *s = &r->conclusion.services[i];
 
                 for (size_t k = 0; k < s->address_count; k++) {
-                        struct rule *rule = &rules[count++];
+                        int range = facts_range_of(f, &s->addresses[k].address);
+                        char to[INET_ADDR_TEXT];
 
-                        inet_addr_format(&s->addresses[k].address, rule->to);
-                        rule->port = s->port;
-                        tally_address(&rule->tally, r, s, &s->addresses[k]);
+                        if (range >= 0)
+                                cidr_format(&f->ranges[range], to);
+                        else
+                                inet_addr_format(&s->addresses[k].address, to);
+                        tally_address(&find_rule(l, to, s->port)->tally, r, s, &s->addresses[k]);
                 }
         }
-        *ret_count = count;
-        return rules;
 }
 
-/* Gives how many rules did not fit. */
+/* Gives how many rules did not fit. A profile may have thousands of ranges: those that nobody tried are made
+ * only as far as they are shown. */
 static size_t write_rules(struct page *p, const struct report *r, const struct facts *f)
 {
-        size_t count, shown = 0;
-        _cleanup_free_ struct rule *rules = collect_rules(r, f, &count);
+        uint16_t ports[PROFILE_MAX_SERVICES];
+        size_t port_count = collect_ports(r, ports), total = f->range_count * port_count, shown = 0;
+        struct rules_list l = {0};
 
+        collect_known(&l, r, f);
+        for (size_t i = 0; i < f->range_count && l.count < MAX_RULES; i++)
+                for (size_t k = 0; k < port_count; k++) {
+                        char to[INET_ADDR_TEXT];
+
+                        find_rule(&l, cidr_format(&f->ranges[i], to), ports[k]);
+                }
         for (int rank = 0; rank <= 2; rank++)
-                for (size_t i = 0; i < count && shown < MAX_RULES; i++)
-                        if (rule_rank(&rules[i]) == rank) {
-                                write_rule(p, r, &rules[i]);
+                for (size_t i = 0; i < l.count && shown < MAX_RULES; i++)
+                        if (rule_rank(&l.items[i]) == rank) {
+                                write_rule(p, r, &l.items[i]);
                                 shown++;
                         }
-        return count - shown;
+        total = l.count > total ? l.count : total;
+        free(l.items);
+        return total - shown;
 }
 
 static const char *transport_words(enum transport_state s)
