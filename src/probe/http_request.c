@@ -6,7 +6,9 @@
 #include <errno.h>
 #include <string.h>
 
-#define BUFFER_BYTES (16 * 1024L)
+/* libcurl allocates it for each transfer; only bulk data gains by more. */
+#define BUFFER_BYTES      (4 * 1024L)
+#define BULK_BUFFER_BYTES (16 * 1024L)
 
 DEFINE_CLEANUP(CURLU *, curl_url_cleanup);
 DEFINE_CLEANUP(char *, curl_free);
@@ -135,7 +137,8 @@ void http_request_apply(const struct http_request *r, const struct probe_spec *s
         curl_easy_setopt(easy, CURLOPT_CONNECT_TO, r->connect_to);
         curl_easy_setopt(easy, CURLOPT_FRESH_CONNECT, 1L);
         curl_easy_setopt(easy, CURLOPT_FORBID_REUSE, 1L);
-        curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, BUFFER_BYTES);
+        curl_easy_setopt(
+                easy, CURLOPT_BUFFERSIZE, s->purpose == PURPOSE_PAYLOAD ? BULK_BUFFER_BYTES : BUFFER_BYTES);
         curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
         curl_easy_setopt(easy, CURLOPT_NOPROGRESS, 1L);
         apply_tls(easy);

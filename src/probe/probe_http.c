@@ -173,8 +173,11 @@ static enum measurement_outcome tls_outcome(struct probe_http *h)
         result(h)->stage = STAGE_TLS;
         if (h->facts.refused)
                 return OUTCOME_UNTRUSTED;
-        if (result(h)->alert_seen == YES)
+        if (result(h)->alert_seen == YES) {
+                /* libcurl's words may be those of what failed because of it. */
+                str_copy(h->error_text, sizeof(h->error_text), SSL_alert_desc_string_long(result(h)->alert));
                 return OUTCOME_ALERT;
+        }
         if (h->facts.record_seen && !h->facts.record_is_tls)
                 return OUTCOME_NOT_TLS;
         if (h->tcp_state == TCP_CLOSE || h->tcp_state == TCP_CLOSE_WAIT || h->has_icmp)

@@ -141,6 +141,14 @@ static void finish_content(struct probe_tls *t)
         finish(t, untimely ? OUTCOME_UNTRUSTED : OUTCOME_OK);
 }
 
+/* An ICMP error ends an established connection, too (IP_RECVERR, tcp(7)), but Linux puts none into the error
+ * queue then: the errno is all there is, and nobody's address. */
+static bool is_icmp_errno(int error)
+{
+        return error == EHOSTUNREACH || error == ENETUNREACH || error == ECONNREFUSED ||
+               error == ENOPROTOOPT || error == EHOSTDOWN || error == ENONET;
+}
+
 static void finish_cut(struct probe_tls *t, int error)
 {
         result(t)->error_number = error;
@@ -154,6 +162,8 @@ static void finish_cut(struct probe_tls *t, int error)
                 finish(t, OUTCOME_TIMEOUT);
         else if (t->has_icmp)
                 finish(t, socket_icmp_to_measurement(&t->icmp, result(t)));
+        else if (is_icmp_errno(error))
+                finish(t, OUTCOME_REJECTED);
         else
                 finish(t, OUTCOME_LOCAL_ERROR);
 }
@@ -193,7 +203,7 @@ static int on_timer(sd_event_source *source, uint64_t usec, void *userdata);
 static void handshake_done(struct probe_tls *t)
 {
         struct measurement *m = result(t);
-        double rtt_ms = t->rtt_ms > 0 ? t->rtt_ms : m->rtt_ms;
+        double rtt_ms = t->rtt_ms > m->rtt_ms ? t->rtt_ms : m->rtt_ms;
 
         tls_facts_settled(&t->facts, t->ssl);
         /* In TLS 1.2 the server's last word comes after it has checked our certificate. In TLS 1.3 it comes
@@ -385,6 +395,7 @@ static int begin(struct probe_tls *t)
         int one = 1, r;
 
         p->result->stage = STAGE_TLS;
+        p->result->rtt_ms = 0; /* from here on it is the answer to the ClientHello */
         setsockopt(t->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
         tls_facts_read_tcp(t->fd, NULL, &tcp);
         t->acked_before = tcp.bytes_acked;
