@@ -19,6 +19,12 @@ static const struct site_lan *find_configured(
         return NULL;
 }
 
+/* The tables that are always there, rt_tables(5) */
+static const char *table_name(uint32_t table)
+{
+        return table == 254 ? " (main)" : table == 253 ? " (default)" : table == 255 ? " (local)" : "";
+}
+
 static void write_facts(struct writer *w, const struct measurement *m)
 {
         char text[INET_ADDR_TEXT];
@@ -36,8 +42,10 @@ static void write_facts(struct writer *w, const struct measurement *m)
                 writer_text(w, "route", "route", "%s", m->route_text);
         if (m->route_type[0])
                 writer_text(w, "type", "type", "%s", m->route_type);
-        if (m->route_table)
-                writer_integer(w, "table", "table", m->route_table);
+        if (m->route_table) {
+                writer_integer(w, "table", WRITER_HIDDEN, m->route_table);
+                writer_text(w, NULL, "table", "%u%s", m->route_table, table_name(m->route_table));
+        }
         if (m->rule_text)
                 writer_text(w, "rule", "rule", "%s", m->rule_text);
 }

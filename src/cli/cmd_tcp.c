@@ -59,7 +59,7 @@ static void write_attempt(struct writer *w, const struct measurement *m)
                 writer_number(w, "rtt_ms", WRITER_HIDDEN, m->rtt_ms, "ms");
         writer_number(w, "took_ms", WRITER_HIDDEN, m->took_ms, "ms");
         writer_integer(w, "syns", WRITER_HIDDEN, m->tries);
-        if (m->syns_unanswered > 0)
+        if (m->outcome == OUTCOME_OK && m->syns_unanswered > 0)
                 writer_integer(w, "syns_unanswered", "SYNs without an answer before", m->syns_unanswered);
         writer_end(w);
 }
@@ -84,40 +84,73 @@ static void write_netcat(
         writer_mark(w, m->outcome == OUTCOME_OK ? MARK_GOOD : MARK_BAD);
 }
 
-static int compare_by_order(const struct resolved *host, const struct measurement *m)
+/* The last word on an address: a repetition counts more than what it repeats. */
+static const struct measurement *find(const struct measurement_list *l, const struct inet_addr *address)
 {
-        for (size_t i = 0; i < host->count; i++)
-                if (inet_addr_equal(&host->addresses[i], &m->spec.target.address))
-                        return (int)i;
-        return (int)host->count;
+        const struct measurement *found = NULL;
+
+        for (size_t i = 0; i < l->count; i++) {
+                const struct measurement *m = l->items[i];
+
+                if (m->spec.kind == MEASUREMENT_TCP && inet_addr_equal(&m->spec.target.address, address) &&
+                        (!found || m->outcome != OUTCOME_NOT_TESTED))
+                        found = m;
+        }
+        return found;
+}
+
+/* Routers limit their ICMP errors (Linux: six at once, then one a second), so that an address without an
+ * answer beside one that is rejected may be rejected as well: it is asked again, slowly. */
+static void ask_silent_again(struct measure *m, const struct resolved *host)
+{
+        const struct measurement_list *l = measure_list(m);
+        bool any_rejected = false;
+
+        for (size_t i = 0; i < l->count; i++)
+                any_rejected |=
+                        l->items[i]->spec.kind == MEASUREMENT_TCP && l->items[i]->outcome == OUTCOME_REJECTED;
+        for (size_t i = 0; any_rejected && i < host->count && !measure_is_over(m); i++) {
+                const struct measurement *silent = find(l, &host->addresses[i]);
+                struct probe_spec spec;
+
+                if (!silent || silent->outcome != OUTCOME_TIMEOUT)
+                        continue;
+                spec = silent->spec;
+                spec.purpose = PURPOSE_REPEAT;
+                spec.attempt = 1;
+                measure_wait(m, 1200);
+                measure_add(m, &spec);
+                measure_run(m, NULL, NULL);
+        }
 }
 
 /* What is said of the whole: the first address that is open, else the last one that is not. */
 static int conclude(
         struct writer *w, const struct resolved *host, const struct measurement_list *l, uint16_t port)
 {
-        const struct measurement *open = NULL, *shut = NULL;
-        size_t tested = 0;
+        const struct measurement *open = NULL, *shut = NULL, *undone = NULL;
 
         writer_begin_list(w, "attempts", NULL);
-        for (size_t order = 0; order < host->count; order++)
-                for (size_t i = 0; i < l->count; i++) {
-                        const struct measurement *m = l->items[i];
+        for (size_t i = 0; i < host->count; i++) {
+                const struct measurement *m = find(l, &host->addresses[i]);
 
-                        if (m->spec.kind != MEASUREMENT_TCP || compare_by_order(host, m) != (int)order)
-                                continue;
-                        write_attempt(w, m);
-                        tested += m->outcome != OUTCOME_NOT_TESTED;
-                        if (m->outcome == OUTCOME_OK)
-                                open = open ? open : m;
-                        else if (!is_other_family(m) || (!shut && order + 1 == host->count))
-                                shut = m;
-                }
+                if (!m)
+                        continue;
+                write_attempt(w, m);
+                if (m->outcome == OUTCOME_OK)
+                        open = open ? open : m;
+                else if (m->outcome == OUTCOME_NOT_TESTED)
+                        undone = m;
+                else if (!is_other_family(m) || (!shut && i + 1 == host->count && !undone))
+                        shut = m;
+        }
         writer_end(w);
-        if (tested == 0 || (!open && !shut))
+        if (!open && !shut)
                 return 2;
         write_netcat(w, host, open ? open : shut, port);
-        return !open ? 1 : shut ? 3 : 0;
+        if (open)
+                return shut && !is_other_family(shut) ? 3 : undone ? 2 : 0;
+        return undone ? 2 : 1;
 }
 
 static int run(struct session *s, struct measure *m, struct writer *w, uint16_t port)
@@ -140,6 +173,7 @@ static int run(struct session *s, struct measure *m, struct writer *w, uint16_t 
                 measure_add(m, &(struct probe_spec){.kind = MEASUREMENT_TCP,
                                        .target = {.address = host.addresses[i], .port = port}});
         measure_run(m, NULL, NULL);
+        ask_silent_again(m, &host);
         status = conclude(w, &host, measure_list(m), port);
         resolved_done(&host);
         return session_write(s, w, status);

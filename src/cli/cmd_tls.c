@@ -168,6 +168,15 @@ static void add_specs(const struct session *s, struct measure *m, const struct r
         }
 }
 
+static const struct measurement *find(const struct measurement_list *l, const struct inet_addr *address)
+{
+        for (size_t i = 0; i < l->count; i++)
+                if (l->items[i]->spec.kind == MEASUREMENT_TLS &&
+                        inet_addr_equal(&l->items[i]->spec.target.address, address))
+                        return l->items[i];
+        return NULL;
+}
+
 static int run(struct session *s, struct measure *m, struct writer *w, const char *name, uint16_t port,
         bool has_root)
 {
@@ -186,10 +195,10 @@ static int run(struct session *s, struct measure *m, struct writer *w, const cha
         add_specs(s, m, &host, port);
         measure_run(m, NULL, NULL);
         writer_begin_list(w, "targets", NULL);
-        for (size_t i = 0; i < measure_list(m)->count; i++) {
-                const struct measurement *one = measure_list(m)->items[i];
+        for (size_t i = 0; i < host.count; i++) {
+                const struct measurement *one = find(measure_list(m), &host.addresses[i]);
 
-                if (one->spec.kind != MEASUREMENT_TLS)
+                if (!one)
                         continue;
                 write_target(w, s, one, has_root);
                 good += one->outcome == OUTCOME_OK;

@@ -58,21 +58,23 @@ static void ask(struct measure *m, const struct endpoint *target, int ttl, unsig
                         .kind = MEASUREMENT_HOP, .target = *target, .ttl = (uint8_t)ttl, .attempt = attempt});
 }
 
+/* While the hops answer, few are asked at once: a device that refuses answers for every TTL beyond it, and
+ * its ICMP errors are limited (Linux: six at once, then one a second). */
 static void walk(struct trace *t, struct measure *m)
 {
-        int silent_waves = 0;
+        int silent_waves = 0, size = 2;
 
         while (t->asked < MAX_HOPS && !t->end && silent_waves < SILENT_ENDS && !measure_is_over(m)) {
-                bool any = false;
-                int from = t->asked + 1;
+                int from = t->asked + 1, silent = 0;
 
-                for (int i = 0; i < WAVE && t->asked < MAX_HOPS; i++)
+                for (int i = 0; i < size && t->asked < MAX_HOPS; i++)
                         ask(m, &t->target, ++t->asked, 0);
                 measure_run(m, NULL, NULL);
                 collect(t, measure_list(m));
                 for (int ttl = from; ttl <= t->asked; ttl++)
-                        any |= t->hops[ttl] && t->hops[ttl]->hop_answer != HOP_SILENT;
-                silent_waves = any ? 0 : silent_waves + 1;
+                        silent += !t->hops[ttl] || t->hops[ttl]->hop_answer == HOP_SILENT;
+                silent_waves = silent == t->asked - from + 1 ? silent_waves + 1 : 0;
+                size = silent ? WAVE : 2;
         }
 }
 
@@ -84,21 +86,23 @@ static int last_answer(const struct trace *t)
         return 0;
 }
 
-/* A router may have passed over what came too fast: those before the last answer are asked once more. */
+/* A router may have passed over what came too fast, from this run or one before it: the silent hops up to the
+ * first beyond the last answer are asked once more, after its limit has had time to recover, until the way
+ * goes on. */
 static void ask_silent_again(struct trace *t, struct measure *m)
 {
         int last = last_answer(t);
-        bool any = false;
 
-        for (int ttl = 1; ttl < last; ttl++)
-                if (t->hops[ttl] && t->hops[ttl]->hop_answer == HOP_SILENT) {
-                        ask(m, &t->target, ttl, 1);
-                        any = true;
-                }
-        if (!any || measure_is_over(m))
-                return;
-        measure_run(m, NULL, NULL);
-        collect(t, measure_list(m));
+        for (int ttl = 1; ttl <= last + 1 && ttl <= t->asked && !measure_is_over(m); ttl++) {
+                if (!t->hops[ttl] || t->hops[ttl]->hop_answer != HOP_SILENT)
+                        continue;
+                if (ttl > last || ttl == 1)
+                        measure_wait(m, 1200);
+                ask(m, &t->target, ttl, 1);
+                measure_run(m, NULL, NULL);
+                collect(t, measure_list(m));
+                last = last_answer(t);
+        }
 }
 
 /* Whether an RST can be the target's own is told by a port of it that accepts: is the host that near? */

@@ -165,12 +165,20 @@ static void take_addresses(const struct measurement_list *l, struct resolved *re
         }
 }
 
-static void write_lookups(struct writer *w, const struct measurement_list *l)
+static void write_lookups(struct writer *w, const struct site *site, const struct measurement_list *l)
 {
+        static const enum probe_transport transports[] = {TRANSPORT_UDP, TRANSPORT_TCP};
+        static const uint16_t types[] = {TYPE_A, TYPE_AAAA};
+
         writer_begin_list(w, "lookups", "Lookups");
-        for (size_t i = 0; i < l->count; i++)
-                if (l->items[i]->spec.kind == MEASUREMENT_DNS && l->items[i]->outcome != OUTCOME_NOT_TESTED)
-                        resolve_write_answer(w, l->items[i]);
+        for (size_t s = 0; s < site->wan.dns_count; s++)
+                for (size_t i = 0; i < ELEMENTS(transports) * ELEMENTS(types); i++) {
+                        const struct measurement *m =
+                                find(l, &site->wan.dns[s], types[i % 2], transports[i / 2]);
+
+                        if (m && m->outcome != OUTCOME_NOT_TESTED)
+                                resolve_write_answer(w, m);
+                }
         writer_end(w);
 }
 
@@ -199,7 +207,7 @@ static int resolve_name(struct measure *m, const struct site *site, struct write
                 ask_all(m, site, ret->host, TRANSPORT_TCP);
                 take_addresses(l, ret);
         }
-        write_lookups(w, l);
+        write_lookups(w, site, l);
         if (ret->count > 0)
                 return 0;
         if (is_denied(l))

@@ -192,6 +192,18 @@ int measure_run(struct measure *m, bool (*is_enough)(const struct measurement_li
         return r;
 }
 
+void measure_wait(struct measure *m, double delay_ms)
+{
+        double end_ms = probe_context_now_ms(&m->context) + delay_ms;
+
+        while (!measure_is_over(m)) {
+                double left_ms = end_ms - probe_context_now_ms(&m->context);
+
+                if (left_ms <= 0 || sd_event_run(m->context.event, (uint64_t)(left_ms * 1000) + 1) < 0)
+                        break;
+        }
+}
+
 const struct measurement_list *measure_list(const struct measure *m)
 {
         return &m->list;

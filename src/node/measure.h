@@ -30,6 +30,9 @@ void measure_add(struct measure *m, const struct probe_spec *spec);
  * be called again after more was queued. */
 int measure_run(struct measure *m, bool (*is_enough)(const struct measurement_list *l, void *userdata),
         void *userdata);
+/* Lets time pass, so that a device that limits its answers gets its breath back; ends early with the budget
+ * or a stop. */
+void measure_wait(struct measure *m, double delay_ms);
 /* All results so far, in the order in which they came. */
 const struct measurement_list *measure_list(const struct measure *m);
 /* The budget or a stop has ended it: a further run measures nothing. */
