@@ -16,8 +16,10 @@
 #define HOP_WAVE_WAIT_MS   90.0
 #define HOP_MAX            24
 #define HOP_TIME_MS        500.0 /* no further wave is begun after that and some round trips */
-#define TRACES_MAX         4     /* targets traced at the same time */
-#define TLS_AB_MAX         4     /* addresses of one service that get the A/B handshakes */
+#define TRACES_MAX         4     /* targets traced in a run */
+#define TRACES_AT_ONCE     2
+#define ASK_AGAIN_MAX      4 /* addresses of one service */
+#define TLS_AB_MAX         4 /* addresses of one service that get the A/B handshakes */
 #define HTTP_ADDRESSES_MAX 4
 #define CLAMPED_MSS        536 /* what RFC 879 lets pass everywhere */
 #define NEUTRAL_NAME       "www.example.com"
@@ -330,13 +332,23 @@ static bool same_fate(const struct target *a, const struct target *b)
                (x != OUTCOME_REJECTED || inet_addr_equal(&a->tcp->by, &b->tcp->by));
 }
 
+static bool any_hop_done(const struct planner *p)
+{
+        for (size_t i = 0; i < p->in->done->count; i++)
+                if (p->in->done->items[i]->spec.kind == MEASUREMENT_HOP &&
+                        p->in->done->items[i]->outcome == OUTCOME_TIMEOUT)
+                        return true;
+        return false;
+}
+
 /* One trace for each group of targets with the same range, port and fate. */
 static void plan_traces(struct planner *p)
 {
         struct facts *f = &p->facts;
         const struct target *traced[TRACES_MAX];
-        /* Where nothing at all answers, one way tells as much as four. */
-        size_t count = 0, most = p->rtt_max_ms > 0 ? TRACES_MAX : 1;
+        /* Where nothing at all answers, one way tells as much as four. And a gateway has few ICMP errors to
+         * spend: the later groups wait until the first ones are through. */
+        size_t count = 0, most = p->rtt_max_ms == 0 ? 1 : any_hop_done(p) ? TRACES_MAX : TRACES_AT_ONCE;
 
         for (size_t i = 0; i < f->service_count; i++)
                 for (size_t k = 0; k < f->services[i].target_count; k++) {
@@ -442,19 +454,39 @@ static void plan_tcp(struct planner *p, const struct target *t)
         }
 }
 
-/* A router limits its ICMP errors, so silence beside refusals is asked again once its bucket has a token. */
+/* A router limits its ICMP errors, so silence beside refusals, and silence of the whole way with its gateway,
+ * is asked again once its bucket has a token: by then a refusal would have come. */
+static bool deserves_asking_again(const struct planner *p, const struct target *t, bool rejected)
+{
+        struct trace_facts trace;
+
+        if (!t->tcp || t->tcp->outcome != OUTCOME_TIMEOUT || p->rtt_max_ms == 0)
+                return false;
+        facts_trace(&p->facts, &t->endpoint, &trace);
+        return rejected || (trace.traced && !trace.last.known && !trace.answer_ttl);
+}
+
 static void plan_ask_again(struct planner *p, const struct service *s)
 {
         bool rejected = false;
 
         for (size_t k = 0; k < s->target_count; k++)
                 rejected |= s->targets[k].tcp && s->targets[k].tcp->outcome == OUTCOME_REJECTED;
-        for (size_t k = 0; rejected && k < s->target_count && k < 4; k++) {
+        for (size_t k = 0; k < s->target_count && k < ASK_AGAIN_MAX; k++) {
                 struct probe_spec again = target_spec(&s->targets[k], MEASUREMENT_TCP, PURPOSE_REPEAT);
 
                 again.tls = SERVICE_TLS_NONE;
-                if (s->targets[k].tcp && s->targets[k].tcp->outcome == OUTCOME_TIMEOUT)
-                        want(p, &again);
+                if (!deserves_asking_again(p, &s->targets[k], rejected))
+                        continue;
+                want(p, &again);
+                for (uint8_t ttl = HOP_WAVE - 1; ttl > 0; ttl--) {
+                        struct probe_spec hop = {.kind = MEASUREMENT_HOP,
+                                .purpose = PURPOSE_REPEAT,
+                                .target = s->targets[k].endpoint,
+                                .ttl = ttl};
+
+                        want(p, &hop);
+                }
         }
 }
 

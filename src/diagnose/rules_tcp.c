@@ -316,6 +316,24 @@ static void say_dropped(
         free(jobs);
 }
 
+/* It, or one that shares its range and fate, stayed silent when asked again after the routers' ICMP had
+ * recovered. */
+static bool was_asked_again(const struct rules *r, const struct target *t)
+{
+        for (size_t i = 0; i < r->facts.list->count; i++) {
+                const struct measurement *m = r->facts.list->items[i];
+                const struct target *o;
+
+                if (m->spec.kind != MEASUREMENT_TCP || m->spec.purpose != PURPOSE_REPEAT ||
+                        m->outcome != OUTCOME_TIMEOUT)
+                        continue;
+                o = facts_target((struct facts *)&r->facts, &m->spec.target, t->service->name);
+                if (o && o->range == t->range)
+                        return true;
+        }
+        return false;
+}
+
 static void rule_dropped(struct rules *r, struct target *t)
 {
         const struct measurement *m = effective(t), *control = control_answer(r);
@@ -327,6 +345,13 @@ static void rule_dropped(struct rules *r, struct target *t)
                 add_undetermined(r, t, "tcp.dropped", "firewall.local",
                         "Run it again as root: with the right to watch packets it sees whether the SYN "
                         "leaves.");
+                return;
+        }
+        if (!trace.last.known && !was_asked_again(r, t)) {
+                add_undetermined(r, t, "tcp.dropped", "tcp.rejected",
+                        "Run it again with a larger --budget: routers limit their ICMP refusals, and none of "
+                        "the way "
+                        "answered.");
                 return;
         }
         c = tcp_cause(r, CAUSE_TCP_DROPPED, t, &trace.last, &nobody);
@@ -407,8 +432,11 @@ static struct measurement *shared_refusal(const struct rules *r, const struct ta
                 const struct target *o = &t->service->targets[k];
                 struct measurement *m = effective(o);
 
-                if (o->range == t->range && m && rules_is_scored(m) && m->outcome == OUTCOME_REJECTED &&
-                        !inet_addr_equal(&m->by, &o->endpoint.address) && !facts_is_own_address(f, &m->by))
+                if (m && rules_is_scored(m) && m->outcome == OUTCOME_REJECTED &&
+                        !inet_addr_equal(&m->by, &o->endpoint.address) && !facts_is_own_address(f, &m->by) &&
+                        /* A time-exceeded on the same way shows that ICMP was to be had, and no refusal came.
+                         */
+                        (o->range == t->range || !trace.last.known))
                         return m;
         }
         return NULL;

@@ -262,7 +262,7 @@ static int parse_payload(
 
 static const struct key profile_keys[] = {
         {"name", false, parse_name},
-        {"ranges", true, parse_ranges},
+        {"ranges", false, parse_ranges},
         {"root-ca", false, parse_root_ca},
         {"root-subject", false, parse_root_subject},
 };
