@@ -395,6 +395,8 @@ static char *summary_of_services(const struct conclusion *o)
                                 o->services[i].port);
         if (n == 1)
                 return xasprintf("%s:%u is reachable and genuine.", o->services[0].host, o->services[0].port);
+        if (n == 2)
+                return xstrdup("Both services of the control plane are reachable and genuine.");
         return xasprintf("All %zu services of the control plane are reachable and genuine.", n);
 }
 
