@@ -218,9 +218,10 @@ struct http_engine *http_engine_free(struct http_engine *e)
 {
         if (!e)
                 return NULL;
-        while (e->transfers) {
-                curl_multi_remove_handle(e->multi, e->transfers->easy);
-                drop_transfer(e->transfers);
+        for (struct transfer *t = e->transfers, *next; t; t = next) {
+                next = t->next;
+                curl_multi_remove_handle(e->multi, t->easy);
+                drop_transfer(t);
         }
         if (e->multi)
                 curl_multi_cleanup(e->multi);

@@ -415,11 +415,10 @@ static void set_window(const x509_stack *path, struct trust_verdict *v)
 
 static void judge_afresh(struct trust *t, x509_stack *chain, const char *host, struct trust_verdict *v)
 {
-        _cleanup_(stack_free_p) x509_stack *by_name = NULL, *path = NULL;
-        x509_stack *anchors = t->roots;
+        _cleanup_(stack_free_p) x509_stack *by_name = t->roots ? NULL : anchors_by_name(t, chain),
+                                           *path = NULL;
+        x509_stack *anchors = t->roots ? t->roots : by_name;
 
-        if (!anchors)
-                anchors = by_name = anchors_by_name(t, chain);
         v->by_name_only = !t->roots;
         v->error = verify(anchors, chain, 0, &path);
         v->trusted = v->error == X509_V_OK;

@@ -1,5 +1,8 @@
 #include "peers.h"
 
+#include "../pki.h"
+#include "base/cleanup.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <net/if.h>
@@ -178,4 +181,110 @@ void peers_stay_silent(int fd)
 
         while (read(fd, buffer, sizeof(buffer)) > 0)
                 ;
+}
+
+static char folder[] = "/tmp/gridnode-test.XXXXXX";
+
+const char *peers_folder(void)
+{
+        return folder;
+}
+
+const char *peers_path(const char *name)
+{
+        static char paths[16][128];
+        static unsigned next;
+        char *path = paths[next++ % ELEMENTS(paths)];
+
+        snprintf(path, sizeof(paths[0]), "%s/%s", folder, name);
+        return path;
+}
+
+static const char *path_with(const char *name, const char *ending)
+{
+        char file[64];
+
+        snprintf(file, sizeof(file), "%s.%s", name, ending);
+        return peers_path(file);
+}
+
+static struct pki_pair make(const char *name, const struct pki_request *request)
+{
+        struct pki_pair p = pki_issue(request);
+
+        pki_save_certificate(path_with(name, "crt"), &p);
+        pki_save_certificate(path_with(name, "pem"), &p);
+        pki_save_key(path_with(name, "key"), &p);
+        if (request->issuer) {
+                pki_save_certificate(path_with(name, "chain"), request->issuer);
+                pki_save_certificate(path_with(name, "pem"), request->issuer);
+        }
+        return p;
+}
+
+void peers_make_pki(void)
+{
+        struct pki_request request = {.organisation = "Grid Inc",
+                .common_name = "Grid Root CA",
+                .is_authority = true,
+                .from_s = -90000,
+                .to_s = 90000};
+        struct pki_pair root, middle, foreign;
+
+        assert_non_null(mkdtemp(folder));
+        root = make("root", &request);
+        request.common_name = "Grid Issuing CA ünï", request.issuer = &root;
+        middle = make("middle", &request);
+        foreign = make("foreign", &(struct pki_request){.organisation = "Fortinet",
+                                          .common_name = "Fortinet Untrusted CA",
+                                          .is_authority = true});
+        const struct {
+                const char *name;
+                struct pki_request request;
+        } ends[] = {{"leaf", {.common_name = PEERS_HOST,
+                                     .host = "DNS:" PEERS_HOST ",DNS:*.grid.example",
+                                     .issuer = &middle}},
+                {"expired", {.common_name = PEERS_HOST,
+                                    .host = "DNS:" PEERS_HOST,
+                                    .issuer = &middle,
+                                    .from_s = -7200,
+                                    .to_s = -3600}},
+                {"forged", {.common_name = PEERS_HOST, .host = "DNS:" PEERS_HOST, .issuer = &foreign}},
+                {"node", {.common_name = "branch-12", .usage = "clientAuth", .issuer = &middle}},
+                {"old_node", {.common_name = "branch-12",
+                                     .usage = "clientAuth",
+                                     .issuer = &middle,
+                                     .from_s = -7200,
+                                     .to_s = -3600}}};
+
+        for (size_t i = 0; i < ELEMENTS(ends); i++) {
+                struct pki_pair p = make(ends[i].name, &ends[i].request);
+
+                pki_pair_done(&p);
+        }
+        pki_pair_done(&root);
+        pki_pair_done(&middle);
+        pki_pair_done(&foreign);
+}
+
+void peers_remove_pki(void)
+{
+        char command[64];
+
+        snprintf(command, sizeof(command), "rm -rf %s", folder);
+        assert_int_equal(system(command), 0);
+}
+
+struct trust *peers_trust(const char *client)
+{
+        struct trust *t = NULL;
+        struct error error;
+
+        assert_int_equal(trust_new(&(struct trust_options){.root_ca_path = peers_path("root.crt"),
+                                           .certificate_path = path_with(client, "pem"),
+                                           .key_path = path_with(client, "key")},
+                                 &t, &error),
+                0);
+        assert_true(trust_has_certificate(t));
+        return t;
 }

@@ -20,7 +20,22 @@ void peers_stop(pid_t pid);
 struct measurement *peers_measure(struct probe_context *c, const struct probe_spec *spec);
 struct endpoint peers_endpoint(uint16_t port);
 
-/* Behaviours */
+/* ---- certificates ---- */
+
+#define PEERS_HOST "repo.grid.example"
+
+/* Makes a folder of certificates: root; leaf, expired, forged (by a foreign authority) for PEERS_HOST; node
+ * and old_node (expired) for clients. Each NAME has NAME.crt, NAME.key, NAME.chain (its issuer) and NAME.pem
+ * (both). */
+void peers_make_pki(void);
+void peers_remove_pki(void);
+const char *peers_folder(void);
+/* FOLDER/NAME; good until sixteen others have been asked for. */
+const char *peers_path(const char *name);
+struct trust *peers_trust(const char *client); /* pinned to root, with NAME's certificate */
+
+/* ---- behaviours ---- */
+
 void peers_read_some(int fd); /* waits for the first bytes and takes them */
 void peers_send(int fd, const void *bytes, size_t length);
 void peers_close_with_reset(int fd);

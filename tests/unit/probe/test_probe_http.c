@@ -1,9 +1,7 @@
 /* The HTTP probe against nginx, a small proxy, and peers that misbehave. */
-#include "../pki.h"
 #include "base/cleanup.h"
 #include "net/http_engine.h"
 #include "peers.h"
-#include "probe/http_request.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -18,79 +16,21 @@
 
 #include <cmocka.h>
 
-#define HOST "repo.grid.example"
+#define HOST PEERS_HOST
 
 enum { PORT_PLAIN = 4080, PORT_SERVER = 4443, PORT_EXPIRED, PORT_FORGED, PORT_MUTUAL, PORT_PROXY, PORT_PEER };
 
-static char folder[] = "/tmp/test_probe_http.XXXXXX";
-static char paths[16][128];
 static struct probe_context context;
 static struct trust *trust, *expired_trust;
 static pid_t nginx;
 
-static const char *path_of(const char *name)
-{
-        static unsigned next;
-        char *path = paths[next++ % ELEMENTS(paths)];
-
-        snprintf(path, sizeof(paths[0]), "%s/%s", folder, name);
-        return path;
-}
-
-static void save(const char *name, const struct pki_pair *p, const struct pki_pair *issuer)
-{
-        char file[32];
-
-        snprintf(file, sizeof(file), "%s.crt", name);
-        pki_save_certificate(path_of(file), p);
-        if (issuer)
-                pki_save_certificate(path_of(file), issuer);
-        snprintf(file, sizeof(file), "%s.key", name);
-        pki_save_key(path_of(file), p);
-}
-
-static void make_pki(void)
-{
-        struct pki_pair root = pki_issue(&(struct pki_request){
-                .common_name = "Grid Root CA", .is_authority = true, .from_s = -90000, .to_s = 90000});
-        struct pki_pair middle = pki_issue(&(struct pki_request){.common_name = "Grid Issuing CA",
-                .is_authority = true,
-                .issuer = &root,
-                .from_s = -90000,
-                .to_s = 90000});
-        struct pki_pair leaf =
-                pki_issue(&(struct pki_request){.common_name = HOST, .host = "DNS:" HOST, .issuer = &middle});
-        struct pki_pair expired = pki_issue(&(struct pki_request){
-                .common_name = HOST, .host = "DNS:" HOST, .issuer = &middle, .from_s = -7200, .to_s = -3600});
-        struct pki_pair node = pki_issue(
-                &(struct pki_request){.common_name = "branch-12", .usage = "clientAuth", .issuer = &middle});
-        struct pki_pair old_node = pki_issue(&(struct pki_request){.common_name = "branch-12",
-                .usage = "clientAuth",
-                .issuer = &middle,
-                .from_s = -7200,
-                .to_s = -3600});
-        struct pki_pair foreign = pki_issue(&(struct pki_request){
-                .organisation = "Fortinet", .common_name = "Fortinet Untrusted CA", .is_authority = true});
-        struct pki_pair forged = pki_issue(
-                &(struct pki_request){.common_name = HOST, .host = "DNS:" HOST, .issuer = &foreign});
-
-        save("root", &root, NULL);
-        save("leaf", &leaf, &middle);
-        save("expired", &expired, &middle);
-        save("node", &node, &middle);
-        save("old_node", &old_node, &middle);
-        save("forged", &forged, &foreign);
-        pki_pair_done(&root), pki_pair_done(&middle), pki_pair_done(&leaf), pki_pair_done(&expired);
-        pki_pair_done(&node), pki_pair_done(&old_node), pki_pair_done(&foreign), pki_pair_done(&forged);
-}
-
 static void write_server(FILE *f, int port, const char *certificate, const char *more)
 {
         fprintf(f, "server { listen 127.0.0.1:%d%s; root %s/www; %s\n", port, certificate ? " ssl" : "",
-                folder, more);
+                peers_folder(), more);
         if (certificate)
-                fprintf(f, "ssl_certificate %s/%s.crt; ssl_certificate_key %s/%s.key;\n", folder, certificate,
-                        folder, certificate);
+                fprintf(f, "ssl_certificate %s/%s.pem; ssl_certificate_key %s/%s.key;\n", peers_folder(),
+                        certificate, peers_folder(), certificate);
         fprintf(f, "location = / { return 200 \"hello\\n\"; }\n"
                    "location = /portal { return 302 http://login.example/; }\n"
                    "location = /refused { default_type application/problem+json;"
@@ -101,19 +41,21 @@ static void write_server(FILE *f, int port, const char *certificate, const char 
 
 static void start_nginx(void)
 {
-        FILE *f = fopen(path_of("nginx.conf"), "we");
+        FILE *f = fopen(peers_path("nginx.conf"), "we");
         char client[256], command[512];
 
         assert_non_null(f);
         snprintf(client, sizeof(client),
-                "ssl_client_certificate %s/root.crt; ssl_verify_client on; ssl_verify_depth 3;", folder);
+                "ssl_client_certificate %s/root.crt; ssl_verify_client on; ssl_verify_depth 3;",
+                peers_folder());
         fprintf(f,
                 "daemon off; master_process off; pid %s/nginx.pid; error_log %s/error.log;\n"
                 "events { worker_connections 64; }\n"
                 "http { access_log off; ssl_protocols TLSv1.2 TLSv1.3; client_body_temp_path %s/t1;"
                 " proxy_temp_path %s/t2; fastcgi_temp_path %s/t3; uwsgi_temp_path %s/t4; scgi_temp_path "
                 "%s/t5;\n",
-                folder, folder, folder, folder, folder, folder, folder);
+                peers_folder(), peers_folder(), peers_folder(), peers_folder(), peers_folder(),
+                peers_folder(), peers_folder());
         write_server(f, PORT_PLAIN, NULL, "");
         write_server(f, PORT_SERVER, "leaf", "");
         write_server(f, PORT_EXPIRED, "expired", "");
@@ -122,47 +64,34 @@ static void start_nginx(void)
         fprintf(f, "}\n");
         fclose(f);
         snprintf(command, sizeof(command), "mkdir %s/www && head -c 300000 /dev/zero > %s/www/payload",
-                folder, folder);
+                peers_folder(), peers_folder());
         assert_int_equal(system(command), 0);
-        nginx = peers_start((const char *const[]){"nginx", "-c", path_of("nginx.conf"), NULL}, PORT_MUTUAL,
-                path_of("nginx.log"));
+        nginx = peers_start((const char *const[]){"nginx", "-c", peers_path("nginx.conf"), NULL}, PORT_MUTUAL,
+                peers_path("nginx.log"));
 }
 
 static int set_up(void **state)
 {
-        struct error error;
-
         (void)state;
         peers_enter_namespace();
         setenv("https_proxy", "http://127.0.0.1:1", 1); /* what the environment says must not matter */
         setenv("http_proxy", "http://127.0.0.1:1", 1);
         setenv("no_proxy", "*", 1);
-        assert_non_null(mkdtemp(folder));
-        make_pki();
+        peers_make_pki();
         start_nginx();
-        assert_int_equal(trust_new(&(struct trust_options){.root_ca_path = path_of("root.crt"),
-                                           .certificate_path = path_of("node.crt"),
-                                           .key_path = path_of("node.key")},
-                                 &trust, &error),
-                0);
-        assert_int_equal(trust_new(&(struct trust_options){.root_ca_path = path_of("root.crt"),
-                                           .certificate_path = path_of("old_node.crt"),
-                                           .key_path = path_of("old_node.key")},
-                                 &expired_trust, &error),
-                0);
+        trust = peers_trust("node");
+        expired_trust = peers_trust("old_node");
         return 0;
 }
 
 static int tear_down(void **state)
 {
-        char command[64];
-
         (void)state;
         peers_stop(nginx);
         trust_free(trust);
         trust_free(expired_trust);
-        snprintf(command, sizeof(command), "rm -rf %s", folder);
-        return system(command);
+        peers_remove_pki();
+        return 0;
 }
 
 static int open_context(void **state)
@@ -276,7 +205,7 @@ static void refused_chains(void **state)
         assert_true(m->curl_code != 0 && m->error_text);
         measurement_free(m);
         s = spec_for(PORT_SERVER, "");
-        str_copy(s.name, sizeof(s.name), "keymaster.grid.example");
+        str_copy(s.name, sizeof(s.name), "keymaster.grid.test");
         m = peers_measure(&context, &s);
         assert_int_equal(m->outcome, OUTCOME_UNTRUSTED);
         assert_int_equal(m->chain_trusted, YES);
@@ -335,10 +264,11 @@ static void mutual(void **state)
 static void alert_after_handshake(void **state)
 {
         const char *argv[] = {"openssl", "s_server", "-www", "-quiet", "-accept", "127.0.0.1:4449", "-cert",
-                path_of("leaf.crt"), "-cert_chain", path_of("leaf.crt"), "-key", path_of("leaf.key"),
-                "-Verify", "2", "-verify_return_error", "-CAfile", path_of("root.crt"), NULL};
+                peers_path("leaf.crt"), "-cert_chain", peers_path("leaf.chain"), "-key",
+                peers_path("leaf.key"), "-Verify", "2", "-verify_return_error", "-CAfile",
+                peers_path("root.crt"), NULL};
         struct probe_spec s = spec_for(4449, "");
-        pid_t pid = peers_start(argv, 4449, path_of("server.log"));
+        pid_t pid = peers_start(argv, 4449, peers_path("server.log"));
         struct measurement *m;
 
         (void)state;
@@ -641,40 +571,6 @@ static void bad_requests(void **state)
         }
 }
 
-static void requests(void **state)
-{
-        static const struct {
-                const char *name, *target, *path, *url;
-                enum service_tls tls;
-                enum probe_purpose purpose;
-        } cases[] = {
-                {HOST, "198.51.100.20:443", "", "https://" HOST "/", SERVICE_TLS_SERVER, PURPOSE_SERVICE},
-                {HOST, "198.51.100.20:8443", "/x", "https://" HOST ":8443/x", SERVICE_TLS_MUTUAL,
-                        PURPOSE_SERVICE},
-                {HOST, "198.51.100.20:80", "x?a=b", "http://" HOST "/x?a=b", SERVICE_TLS_SERVER,
-                        PURPOSE_PORTAL},
-                {"", "[2001:db8::1]:443", "", "https://[2001:db8::1]/", SERVICE_TLS_SERVER, PURPOSE_SERVICE},
-                {"", "198.51.100.20:8080", "", "http://198.51.100.20:8080/", SERVICE_TLS_NONE,
-                        PURPOSE_SERVICE}};
-
-        (void)state;
-        for (size_t i = 0; i < ELEMENTS(cases); i++) {
-                struct probe_spec s = {
-                        .kind = MEASUREMENT_HTTP, .tls = cases[i].tls, .purpose = cases[i].purpose};
-                struct http_request r;
-                struct error error;
-
-                str_copy(s.name, sizeof(s.name), cases[i].name);
-                str_copy(s.path, sizeof(s.path), cases[i].path);
-                assert_int_equal(endpoint_parse(cases[i].target, &s.target), 0);
-                assert_int_equal(http_request_make(&s, &r, &error), 0);
-                assert_string_equal(r.url, cases[i].url);
-                assert_true(endpoint_equal(&r.connect, &s.target));
-                assert_true(str_ends_with(r.connect_to->data, cases[i].target));
-                http_request_done(&r);
-        }
-}
-
 static void on_result(struct probe *p, struct measurement *m, void *userdata)
 {
         (void)p;
@@ -737,7 +633,7 @@ int main(void)
         const struct CMUnitTest tests[] = {TEST(healthy), TEST(answers), TEST(refused_chains),
                 TEST(expired_server), TEST(mutual), TEST(alert_after_handshake), TEST(payload),
                 TEST(cut_payload), TEST(broken_answers), TEST(broken_tls), TEST(proxy), TEST(bad_requests),
-                TEST(requests), TEST(abandoned), TEST(many_at_once)};
+                TEST(abandoned), TEST(many_at_once)};
 
         return cmocka_run_group_tests(tests, set_up, tear_down);
 }

@@ -15,129 +15,51 @@
 
 #include <cmocka.h>
 
-#define HOST "repo.grid.example"
+#define HOST PEERS_HOST
 
-static char folder[] = "/tmp/test_probe_tls.XXXXXX";
-static char paths[16][128];
 static struct probe_context context;
 static struct trust *trust, *expired_trust;
 static uint16_t next_port = 4000;
 
-static const char *path_of(const char *name)
-{
-        static unsigned next;
-        char *path = paths[next++ % ELEMENTS(paths)];
-
-        snprintf(path, sizeof(paths[0]), "%s/%s", folder, name);
-        return path;
-}
-
-static void save(const char *name, const struct pki_pair *p, const struct pki_pair *issuer)
-{
-        char file[32];
-
-        snprintf(file, sizeof(file), "%s.crt", name);
-        pki_save_certificate(path_of(file), p);
-        snprintf(file, sizeof(file), "%s.chain", name);
-        if (issuer)
-                pki_save_certificate(path_of(file), issuer);
-        snprintf(file, sizeof(file), "%s.key", name);
-        pki_save_key(path_of(file), p);
-}
-
-static void save_long_chain(const struct pki_pair *root)
+static void save_long_chain(void)
 {
         struct pki_pair links[100];
 
-        for (int i = 99; i >= 0; i--) {
+        links[99] = pki_issue(&(struct pki_request){.common_name = "link 99", .is_authority = true});
+        for (int i = 98; i >= 0; i--) {
                 char name[32];
 
                 snprintf(name, sizeof(name), "link %d", i);
                 links[i] = pki_issue(&(struct pki_request){.common_name = name,
                         .host = "DNS:" HOST,
                         .is_authority = i > 0,
-                        .issuer = i == 99 ? root : &links[i + 1]});
+                        .issuer = &links[i + 1]});
         }
-        pki_save_key(path_of("long.key"), &links[0]);
+        pki_save_key(peers_path("long.key"), &links[0]);
         for (int i = 0; i < 100; i++) {
-                pki_save_certificate(path_of(i == 0 ? "long.crt" : "long.chain"), &links[i]);
+                pki_save_certificate(peers_path(i == 0 ? "long.crt" : "long.chain"), &links[i]);
                 pki_pair_done(&links[i]);
         }
 }
 
-static void make_pki(void)
-{
-        struct pki_pair root = pki_issue(&(struct pki_request){.organisation = "Grid Inc",
-                .common_name = "Grid Root CA",
-                .is_authority = true,
-                .from_s = -90000,
-                .to_s = 90000});
-        struct pki_pair middle = pki_issue(&(struct pki_request){.organisation = "Grid Inc",
-                .common_name = "Grid Issuing CA ünï",
-                .is_authority = true,
-                .issuer = &root,
-                .from_s = -90000,
-                .to_s = 90000});
-        struct pki_pair leaf = pki_issue(&(struct pki_request){
-                .common_name = HOST, .host = "DNS:" HOST ",DNS:*.grid.example", .issuer = &middle});
-        struct pki_pair expired = pki_issue(&(struct pki_request){
-                .common_name = HOST, .host = "DNS:" HOST, .issuer = &middle, .from_s = -7200, .to_s = -3600});
-        struct pki_pair node = pki_issue(
-                &(struct pki_request){.common_name = "branch-12", .usage = "clientAuth", .issuer = &middle});
-        struct pki_pair old_node = pki_issue(&(struct pki_request){.common_name = "branch-12",
-                .usage = "clientAuth",
-                .issuer = &middle,
-                .from_s = -7200,
-                .to_s = -3600});
-        struct pki_pair foreign = pki_issue(&(struct pki_request){
-                .organisation = "Fortinet", .common_name = "Fortinet Untrusted CA", .is_authority = true});
-        struct pki_pair forged = pki_issue(
-                &(struct pki_request){.common_name = HOST, .host = "DNS:" HOST, .issuer = &foreign});
-
-        save("root", &root, NULL);
-        save("leaf", &leaf, &middle);
-        save("expired", &expired, &middle);
-        save("node", &node, &middle);
-        save("old_node", &old_node, &middle);
-        save("forged", &forged, &foreign);
-        /* The node's own file has its chain in it. */
-        pki_save_certificate(path_of("node.crt"), &middle);
-        pki_save_certificate(path_of("old_node.crt"), &middle);
-        save_long_chain(&root);
-        pki_pair_done(&root), pki_pair_done(&middle), pki_pair_done(&leaf), pki_pair_done(&expired);
-        pki_pair_done(&node), pki_pair_done(&old_node), pki_pair_done(&foreign), pki_pair_done(&forged);
-}
-
 static int set_up(void **state)
 {
-        struct error error;
-
         (void)state;
         peers_enter_namespace();
-        assert_non_null(mkdtemp(folder));
-        make_pki();
-        assert_int_equal(trust_new(&(struct trust_options){.root_ca_path = path_of("root.crt"),
-                                           .certificate_path = path_of("node.crt"),
-                                           .key_path = path_of("node.key")},
-                                 &trust, &error),
-                0);
-        assert_int_equal(trust_new(&(struct trust_options){.root_ca_path = path_of("root.crt"),
-                                           .certificate_path = path_of("old_node.crt"),
-                                           .key_path = path_of("old_node.key")},
-                                 &expired_trust, &error),
-                0);
+        peers_make_pki();
+        save_long_chain();
+        trust = peers_trust("node");
+        expired_trust = peers_trust("old_node");
         return 0;
 }
 
 static int tear_down(void **state)
 {
-        char command[64];
-
         (void)state;
         trust_free(trust);
         trust_free(expired_trust);
-        snprintf(command, sizeof(command), "rm -rf %s", folder);
-        return system(command);
+        peers_remove_pki();
+        return 0;
 }
 
 static int open_context(void **state)
@@ -165,14 +87,14 @@ static pid_t serve(const char *name, const char *const *extra)
         snprintf(accept, sizeof(accept), "127.0.0.1:%u", next_port);
         snprintf(file, sizeof(file), "%s.crt", name);
         argv[n++] = "-accept", argv[n++] = accept;
-        argv[n++] = "-cert", argv[n++] = path_of(file);
+        argv[n++] = "-cert", argv[n++] = peers_path(file);
         snprintf(file, sizeof(file), "%s.chain", name);
-        argv[n++] = "-cert_chain", argv[n++] = path_of(file);
+        argv[n++] = "-cert_chain", argv[n++] = peers_path(file);
         snprintf(file, sizeof(file), "%s.key", name);
-        argv[n++] = "-key", argv[n++] = path_of(file);
+        argv[n++] = "-key", argv[n++] = peers_path(file);
         while (extra && *extra)
                 argv[n++] = *extra++;
-        return peers_start(argv, next_port, path_of("server.log"));
+        return peers_start(argv, next_port, peers_path("server.log"));
 }
 
 static struct probe_spec spec_for(enum service_tls tls)
@@ -379,9 +301,9 @@ static void mutual(void **state)
 
         (void)state;
         for (size_t i = 0; i < ELEMENTS(versions); i++) {
-                pid_t pid =
-                        serve("leaf", (const char *const[]){versions[i], "-Verify", "2",
-                                              "-verify_return_error", "-CAfile", path_of("root.crt"), NULL});
+                pid_t pid = serve(
+                        "leaf", (const char *const[]){versions[i], "-Verify", "2", "-verify_return_error",
+                                        "-CAfile", peers_path("root.crt"), NULL});
                 struct measurement *m = measure(SERVICE_TLS_MUTUAL);
 
                 assert_int_equal(m->outcome, OUTCOME_OK);
