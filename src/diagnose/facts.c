@@ -163,7 +163,10 @@ static void note_dns(struct facts *f, struct measurement *m)
                         continue;
                 if (m->spec.purpose == PURPOSE_SERVICE && weight(seen) > weight(*by_route))
                         *by_route = seen;
-                if (weight(seen) > weight(*state)) {
+                /* Among answers, the one with an address says most. */
+                if (weight(seen) > weight(*state) ||
+                        (weight(seen) == weight(*state) && *row && (*row)->outcome != OUTCOME_OK &&
+                                m->outcome == OUTCOME_OK)) {
                         *state = seen;
                         *row = m;
                 }

@@ -481,7 +481,8 @@ static void describe_transport(struct text *t, const struct measurement *m, cons
         if (m->status == STATUS_VOID)
                 text_addf(t, "not judged (%s)", m->voided_by ? m->voided_by : "void");
         else if (m->outcome == OUTCOME_OK)
-                text_addf(t, "%.1f ms", m->rtt_ms > 0 ? m->rtt_ms : m->took_ms);
+                text_addf(t, "%.1f ms%s%s", m->rtt_ms > 0 ? m->rtt_ms : m->took_ms,
+                        m->spec.interface[0] ? " when bound to " : "", m->spec.interface);
         else if (m->outcome == OUTCOME_RCODE && m->rcode >= 0 && m->rcode < (int)ELEMENTS(rcodes))
                 text_addf(t, "%s for %s", rcodes[m->rcode], m->spec.name);
         else if (m->outcome == OUTCOME_TIMEOUT)

@@ -313,6 +313,22 @@ static void say_captured(struct cause *c, const struct measurement *route, const
         free(list);
 }
 
+/* The A of the A/B: what did not come back by the route. One row for each transport. */
+static void add_failures_by_route(struct rules *r, struct cause *c, const struct server *s)
+{
+        for (enum probe_transport t = TRANSPORT_UDP; t <= TRANSPORT_TCP; t++)
+                for (size_t i = 0; i < r->facts.list->count; i++) {
+                        const struct measurement *m = r->facts.list->items[i];
+
+                        if (m->spec.kind != MEASUREMENT_DNS || m->spec.transport != t ||
+                                m->spec.interface[0] || m->outcome == OUTCOME_OK ||
+                                !endpoint_equal(&m->spec.target, &s->endpoint))
+                                continue;
+                        cause_add_evidence(c, m);
+                        break;
+                }
+}
+
 static void capture_server(struct rules *r, struct server *s)
 {
         const struct measurement *route =
@@ -329,6 +345,7 @@ static void capture_server(struct rules *r, struct server *s)
         c = captured_cause_for(r, route);
         cause_add_endpoint(c, &s->endpoint);
         cause_add_evidence(c, route);
+        add_failures_by_route(r, c, s);
         cause_add_evidence(c, s->udp_row);
         cause_add_evidence(c, s->tcp_row);
         cause_add_all_services(c, r);
