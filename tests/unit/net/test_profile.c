@@ -204,14 +204,21 @@ static void test_missing(void **state)
         assert_error("", "p: there is no section [profile]; see gridnode-profile(5)");
         assert_error(SERVICE, "p: there is no section [profile]; see gridnode-profile(5)");
         assert_error(HEAD, "p: there is no section [service NAME]; name what the node must reach");
-        assert_error("[profile]\nroot-ca = x\n" SERVICE,
-                "p:1: [profile]: the key ranges is missing; see gridnode-profile(5)");
         assert_error(HEAD "[service repo]\nport = 443\ntls = server\n",
                 "p:4: [service repo]: the key host is missing; see gridnode-profile(5)");
         assert_error(HEAD "[service repo]\nhost = a\ntls = server\n",
                 "p:4: [service repo]: the key port is missing; see gridnode-profile(5)");
         assert_error(HEAD "[service repo]\nhost = a\nport = 443\n",
                 "p:4: [service repo]: the key tls is missing; see gridnode-profile(5)");
+}
+
+static void test_without_ranges(void **state)
+{
+        struct profile *p = parse("[profile]\nroot-ca = x\n" SERVICE);
+
+        (void)state;
+        assert_int_equal(p->range_count, 0);
+        profile_free(p);
 }
 
 static void test_root(void **state)
@@ -616,6 +623,7 @@ int main(void)
                 cmocka_unit_test(test_words_of_tls),
                 cmocka_unit_test(test_unknown),
                 cmocka_unit_test(test_missing),
+                cmocka_unit_test(test_without_ranges),
                 cmocka_unit_test(test_root),
                 cmocka_unit_test(test_bad_profile_section),
                 cmocka_unit_test(test_bad_hosts),
