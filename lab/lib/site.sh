@@ -63,6 +63,7 @@ link set up0 up
 addr add $R2/30 dev dn0
 addr add 10.255.2.1/30 dev up0
 neigh replace 10.255.1.1 lladdr 02:00:5e:00:53:11 nud permanent dev dn0
+neigh replace 10.255.2.2 lladdr 02:00:5e:00:53:22 nud permanent dev up0
 route add 192.0.2.0/24 via 10.255.1.1
 route add 10.255.3.0/30 via 10.255.1.1
 route add 198.51.100.0/24 via 10.255.2.2
@@ -73,6 +74,7 @@ IP
 link set lo up
 link set dn0 up
 addr add 10.255.2.2/30 dev dn0
+neigh replace 10.255.2.1 lladdr 02:00:5e:00:53:21 nud permanent dev dn0
 addr add ${DNS[0]}/32 dev lo
 addr add ${DNS[1]}/32 dev lo
 addr add $SINK/32 dev lo
