@@ -236,7 +236,7 @@ static enum service_state state_of_service(const struct service *s, enum probe_s
                 return s->usable_by_proxy ? SERVICE_DEGRADED : SERVICE_BLOCKED;
         if (!s->target_count && s->dns_impaired) {
                 *ret_stage = STAGE_DNS;
-                return SERVICE_BLOCKED;
+                return s->usable_by_proxy ? SERVICE_DEGRADED : SERVICE_BLOCKED;
         }
         return SERVICE_NOT_TESTED;
 }

@@ -155,7 +155,9 @@ static void plan_tls_ab(struct planner *p, const struct target *t, bool silent)
 
 static bool tls_is_cut(const struct measurement *m)
 {
-        return (m->outcome == OUTCOME_RESET || m->outcome == OUTCOME_CLOSED) && m->stage == STAGE_TLS;
+        return (m->outcome == OUTCOME_RESET || m->outcome == OUTCOME_CLOSED ||
+                       m->outcome == OUTCOME_REJECTED) &&
+               m->stage == STAGE_TLS;
 }
 
 static bool only_time_is_wrong(const struct measurement *m)
@@ -214,6 +216,18 @@ static void plan_request(struct planner *p, const struct target *t, unsigned att
         plan_want(p, &s);
 }
 
+/* A HEAD answered 400 says nothing of the reason; the page does (nginx: the client's certificate). */
+static void plan_reason(struct planner *p, const struct target *t)
+{
+        struct probe_spec s = t->http->spec;
+
+        if (t->http->http_status != 400 || s.http_get || s.tls != SERVICE_TLS_MUTUAL)
+                return;
+        s.http_get = true;
+        s.attempt = 2;
+        plan_want(p, &s);
+}
+
 static bool payload_failed(const struct planner *p, const struct target *t)
 {
         for (size_t i = 0; i < p->in->done->count; i++) {
@@ -243,6 +257,8 @@ static void plan_http(struct planner *p, const struct service *s)
                                        plan_find_pending(p, MEASUREMENT_TCP, PURPOSE_SERVICE, &t->endpoint)))
                         continue;
                 plan_request(p, t, 0);
+                if (t->http)
+                        plan_reason(p, t);
                 if (!t->http || (t->http->outcome == OUTCOME_OK && !http_failed_by_itself(t->http) &&
                                         !payload_failed(p, t)))
                         return;
@@ -313,21 +329,17 @@ static bool proxy_with_literal(struct planner *p, char ret[256])
         return false;
 }
 
-static void plan_proxy(struct planner *p, const struct service *s)
+/* The proxy is told the name, so that it works where this site's DNS knows nothing of the outside. */
+static void plan_proxy(struct planner *p, struct service *s)
 {
-        char proxy[256];
+        const struct target nameless = {.service = s, .endpoint.port = s->config->spec.target.port};
+        struct probe_spec spec = named_spec(&nameless, MEASUREMENT_HTTP, PURPOSE_PROXY);
 
-        if (!p->facts.site || !p->facts.site->spec.proxy[0] || !proxy_with_literal(p, proxy))
+        if (!p->facts.site->spec.proxy[0] || !proxy_with_literal(p, spec.proxy))
                 return;
-        for (size_t k = 0; k < s->target_count; k++) {
-                struct probe_spec spec = named_spec(&s->targets[k], MEASUREMENT_HTTP, PURPOSE_PROXY);
-
-                str_copy(spec.path, sizeof spec.path, s->config->spec.path);
-                spec.http_get = spec.path[0] != 0;
-                str_copy(spec.proxy, sizeof spec.proxy, proxy);
-                plan_want(p, &spec);
-                return;
-        }
+        str_copy(spec.path, sizeof spec.path, s->config->spec.path);
+        spec.http_get = spec.path[0] != 0;
+        plan_want(p, &spec);
 }
 
 /* ---- all of it ---- */

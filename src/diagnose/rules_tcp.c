@@ -419,36 +419,80 @@ static bool all_blocked_at_tcp(const struct service *s)
         return s->target_count > 0;
 }
 
-static void rule_proxy(struct rules *r, struct service *s)
+/* What the configured proxy said when it was asked for the service; NULL when it was not asked. */
+static const struct measurement *proxy_row(const struct rules *r, const struct service *s)
 {
-        struct facts *f = &r->facts;
+        for (size_t i = 0; i < r->facts.list->count; i++) {
+                const struct measurement *m = r->facts.list->items[i];
+
+                if (m->spec.kind == MEASUREMENT_HTTP && m->spec.purpose == PURPOSE_PROXY &&
+                        str_equal(m->spec.service, s->name) && rules_is_scored(m))
+                        return m;
+        }
+        return NULL;
+}
+
+static struct cause *proxy_cause(
+        struct rules *r, enum cause_code code, const struct service *s, const struct measurement *m)
+{
+        struct cause *c = rules_find(r, code);
+
+        if (!c)
+                c = rules_add(r, code);
+        cause_add_service(c, s);
+        cause_add_evidence(c, m);
+        return c;
+}
+
+/* Direct ways die and the proxy's passes: one fact, that the site lets only the proxy out. */
+static void rule_proxy_passes(struct rules *r, struct service *s, const struct measurement *m)
+{
         struct cause *c;
 
-        for (size_t i = 0; i < f->list->count; i++) {
-                struct measurement *m = f->list->items[i];
-
-                if (m->spec.kind != MEASUREMENT_HTTP || m->spec.purpose != PURPOSE_PROXY ||
-                        !str_equal(m->spec.service, s->name) || m->outcome != OUTCOME_OK ||
-                        !all_blocked_at_tcp(s))
-                        continue;
-                c = rules_find(r, CAUSE_HTTP_PROXY_REQUIRED);
-                if (!c)
-                        c = rules_add(r, CAUSE_HTTP_PROXY_REQUIRED);
-                cause_add_service(c, s);
-                cause_add_evidence(c, m);
-                for (size_t k = 0; k < s->target_count; k++) {
-                        cause_add_endpoint(c, &s->targets[k].endpoint);
-                        cause_add_evidence(c, effective(&s->targets[k]));
-                        target_block(&s->targets[k], STAGE_TCP);
-                }
-                s->usable_by_proxy = true;
-                cause_say(c,
-                        "Direct connections are blocked and the proxy %s passes them: only the proxy gets "
-                        "out.",
-                        f->site->spec.proxy);
-                cause_advise(c, "Keep the proxy configured, or allow this node directly on the firewall.");
+        s->usable_by_proxy = true;
+        if (!all_blocked_at_tcp(s))
                 return;
+        c = proxy_cause(r, CAUSE_HTTP_PROXY_REQUIRED, s, m);
+        for (size_t k = 0; k < s->target_count; k++) {
+                cause_add_endpoint(c, &s->targets[k].endpoint);
+                cause_add_evidence(c, effective(&s->targets[k]));
+                target_block(&s->targets[k], STAGE_TCP);
         }
+        cause_say(c, "Direct connections are blocked and the proxy %s passes them: only the proxy gets out.",
+                r->facts.site->spec.proxy);
+        cause_advise(c, "Keep the proxy configured, or allow this node directly on the firewall.");
+}
+
+static void rule_proxy_refuses(struct rules *r, const struct service *s, const struct measurement *m)
+{
+        bool sign_in = m->proxy_status == 407;
+        struct cause *c = proxy_cause(r, sign_in ? CAUSE_HTTP_PROXY_REQUIRED : CAUSE_HTTP_FILTERED, s, m);
+
+        strv_add_unique(&c->targets, r->facts.site->spec.proxy);
+        if (sign_in) {
+                cause_say(c,
+                        "Direct connections are blocked, and the proxy %s demands a sign-in (status 407).",
+                        r->facts.site->spec.proxy);
+                cause_advise(c, "Let the proxy pass this node without a sign-in, or allow it directly on the "
+                                "firewall.");
+        } else {
+                cause_say(c, "The proxy %s refuses to connect to %s (status %d).", r->facts.site->spec.proxy,
+                        s->host, m->proxy_status);
+                cause_advise(c, "On the proxy, allow CONNECT to %s:%u from this node.", s->host,
+                        s->config->spec.target.port);
+        }
+}
+
+static void rule_proxy(struct rules *r, struct service *s)
+{
+        const struct measurement *m = proxy_row(r, s);
+
+        if (!m)
+                return;
+        if (m->outcome == OUTCOME_OK)
+                rule_proxy_passes(r, s, m);
+        else if ((m->proxy_status == 407 || m->proxy_status == 403) && all_blocked_at_tcp(s))
+                rule_proxy_refuses(r, s, m);
 }
 
 /* ---- all of it ---- */

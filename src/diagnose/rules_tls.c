@@ -357,7 +357,10 @@ static void say_cut(struct rules *r, struct target *t)
                                                     : "");
         else
                 cause_say(c, "TLS to %s is cut right after the ClientHello (%s), whatever the server name.",
-                        list, t->tls->outcome == OUTCOME_RESET ? "RST" : "FIN");
+                        list,
+                        t->tls->outcome == OUTCOME_RESET    ? "RST"
+                        : t->tls->outcome == OUTCOME_CLOSED ? "FIN"
+                                                            : "ICMP error");
         cause_advise(c,
                 "On the site's firewall, look for TLS or application inspection on port %u and exempt the "
                 "control "
@@ -462,6 +465,7 @@ static void rule_target(struct rules *r, struct target *t)
         case OUTCOME_TIMEOUT:
         case OUTCOME_RESET:
         case OUTCOME_CLOSED:
+        case OUTCOME_REJECTED: /* an ICMP error in the middle of the connection */
                 rule_cut(r, t);
                 break;
         case OUTCOME_ALERT:
