@@ -90,6 +90,20 @@ prove_nxdomain_no_addresses() {
         prove_nxdomain
         check '^nothing$' site_file_says '^\[addresses'
 }
+fault_nxdomain_repo() { both_use without-repo; }
+prove_nxdomain_repo() {
+        local a
+        both_dns '^NXDOMAIN *$' udp
+        for a in "${DNS[@]}"; do check '^NOERROR 198.51.100.21 203.0.113.201$' dns "$a" udp control.grid.example; done
+}
+fault_dns_dead_and_nxdomain() {
+        fault_dns1_dead
+        dns_use 2 nxdomain
+}
+prove_dns_dead_and_nxdomain() {
+        check '^silent' dns "${DNS[0]}" udp
+        check '^NXDOMAIN' dns "${DNS[1]}" udp
+}
 fault_nodata() { both_use nodata; }
 prove_nodata() { both_dns '^NOERROR *$' udp; }
 fault_servfail() { both_use servfail; }

@@ -10,7 +10,6 @@ prove_drop_443() {
         both '^silent$' REPO 443
         both '^open$' REPO 8443
         both '^open$' CONTROL 8443
-        both_dns "$RIGHT" udp
         settle
         check '^[1-9]' counted fw
 }
@@ -91,6 +90,22 @@ prove_drop_one() {
         check '^silent$' tcp "${REPO[0]}" 443
         check '^open$' tcp "${CONTROL[0]}" 443
         check '^open$' tcp "${REPO[1]}" 443
+}
+
+fault_drop_range_all() { rule fw forward ip daddr "${RANGES[0]}" counter drop; }
+prove_drop_range_all() {
+        check '^silent$' tcp "${REPO[0]}" 443
+        check '^silent$' tcp "${CONTROL[0]}" 8443
+        check '^open$' tcp "${REPO[1]}" 443
+        check '^open$' tcp "${CONTROL[1]}" 8443
+        both_dns "$RIGHT" udp
+}
+
+# A firewall that polices how many connections a host may open: many at once lose some.
+fault_syn_limit() { rule fw forward tcp flags '&' '(syn|ack)' == syn limit rate over 10/second burst 12 packets counter drop; }
+prove_syn_limit() {
+        check 'limit rate over 10/second' says_nft fw
+        both '^open$' REPO 443
 }
 
 fault_drop_all() { rule fw forward counter drop; }
@@ -205,6 +220,13 @@ prove_reject_half() {
         check '^open$' tcp 203.0.113.199 443
         check '^open$' tcp "${REPO[0]}" 443
         check '^open$' tcp "${CONTROL[1]}" 8443
+}
+
+fault_host_unreachable() { rule fw forward tcp dport 443 counter reject with icmp host-unreachable; }
+prove_host_unreachable() {
+        both '^unreachable' REPO 443
+        both '^open$' CONTROL 8443
+        check "^icmp from $GATEWAY: .*unreachable" refusal "${REPO[0]}" 443
 }
 
 fault_mixed_443() {

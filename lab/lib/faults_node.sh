@@ -14,6 +14,13 @@ prove_local_drop() {
         settle
         check '^[1-9]' counted node
 }
+fault_local_drop_range() { rule node output ip daddr "${RANGES[0]}" tcp dport 443 counter drop; }
+prove_local_drop_range() {
+        check '^silent$' tcp "${REPO[0]}" 443
+        check '^open$' tcp "${REPO[1]}" 443
+        settle
+        check '^[1-9]' counted node
+}
 fault_local_reject() { rule node output tcp dport 443 counter reject with icmp admin-prohibited; }
 prove_local_reject() {
         nothing_leaves
@@ -177,6 +184,37 @@ prove_lan_route_overruled() {
         free "${REPO[0]}"
         free "${DNS[0]}"
         prove_healthy
+}
+
+# Another default route, and a better one.
+fault_lan_route_default() {
+        ip_batch node <<IP
+route del default
+route add default via $GATEWAY dev eth0 metric 100
+route add default via $LAN_ROUTER dev eth1 metric 50
+IP
+}
+prove_lan_route_default() {
+        captured "${REPO[0]}"
+        captured "${DNS[1]}"
+        both '^silent$' REPO 443
+}
+# As a VPN does it: two halves of everything.
+fault_lan_route_halves() {
+        lan_route 0.0.0.0/1
+        lan_route 128.0.0.0/1
+}
+prove_lan_route_halves() {
+        captured "${REPO[0]}"
+        captured "${DNS[1]}"
+        both '^silent$' REPO 443
+}
+fault_lan_route_one() { lan_route "${REPO[0]}/32"; }
+prove_lan_route_one() {
+        captured "${REPO[0]}"
+        free "${CONTROL[0]}"
+        check '^silent$' tcp "${REPO[0]}" 443
+        check '^open$' tcp "${REPO[1]}" 443
 }
 
 fault_rule_capture() {

@@ -61,6 +61,30 @@ fault_mitm_unknown() {
 }
 prove_mitm_unknown() { check 'issuer.*ACME' tls "${REPO[0]}" 443 repo.grid.example; }
 
+fault_mitm_range() {
+        start_sslsplit paloalto
+        rule fw redirect iifname br-wan ip daddr "${RANGES[1]}" tcp dport 443 counter redirect to :8081
+}
+prove_mitm_range() {
+        check 'issuer.*Palo Alto Networks' tls "${REPO[1]}" 443 repo.grid.example
+        check '^200' http "${REPO[0]}" 443 repo.grid.example
+}
+
+# A proxy that accepts everything and closes at the first bytes.
+fault_accept_close() {
+        {
+                nginx_head fault-close stream
+                echo 'stream { server { listen 8085; ssl_preread on; return ""; } }'
+        } | sed "s#pids/nginx-fault-close.pid#pids/fault-nginx-close.pid#" >"$S/conf/nginx-fault-close.conf"
+        nginx_start fault-close fw
+        take_over 8085 443
+}
+prove_accept_close() {
+        both '^open$' REPO 443
+        check '^cut$' tls "${REPO[0]}" 443 repo.grid.example
+        check '^cut$' tls "${REPO[1]}" 443 www.neutral.example
+}
+
 fault_mitm_squid() {
         local d=$S/run/squid
         squid_prepare
@@ -192,6 +216,14 @@ fault_client_rejected() { use_certificate node-expired; }
 prove_client_rejected() {
         check '^400' http "${CONTROL[0]}" 8443 control.grid.example
         check '^200' http "${REPO[0]}" 443 repo.grid.example
+}
+fault_client_rejected_drop_443() {
+        fault_client_rejected
+        fault_drop_443
+}
+prove_client_rejected_drop_443() {
+        check '^400' http "${CONTROL[0]}" 8443 control.grid.example
+        both '^silent$' REPO 443
 }
 fault_client_unknown() { use_certificate node-stranger; }
 prove_client_unknown() {

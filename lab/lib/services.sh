@@ -174,6 +174,7 @@ dns_zone() { # KIND
         sinkhole) repo=(10.66.66.66) control=(10.66.66.66) ;;
         sinkhole-web) repo=("$SINK") control=("$SINK") ;;
         sinkhole-zero) repo=(0.0.0.0) control=(0.0.0.0) ;;
+        without-repo) repo=() ;;
         other-service) repo=("${CONTROL[@]}") ;;
         esac
         echo 'local-zone: "grid.example." static'
