@@ -197,7 +197,8 @@ static void write_main_page(const char *folder)
         fputs(main_files, to);
         fputs(".SH SEE ALSO\n", to);
         for (size_t i = 0; i < command_count; i++)
-                fprintf(to, ".BR gridnode\\-%s (1)%s\n", commands[i].name, i + 1 < command_count ? "," : "");
+                fprintf(to, ".BR gridnode\\-%s (1),\n", commands[i].name);
+        fputs(".BR gridnode\\-site.conf (5),\n.BR gridnode\\-profile (5)\n", to);
         close_output(to);
 }
 
