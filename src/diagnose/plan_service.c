@@ -113,7 +113,8 @@ static void plan_ask_again(struct planner *p, const struct service *s)
                 if (!deserves_asking_again(p, &s->targets[k], rejected))
                         continue;
                 plan_want(p, &again);
-                for (uint8_t ttl = PLAN_HOP_WAVE - 1; ttl > 0; ttl--) {
+                /* Beside refusals every ICMP error of the refuser is wanted for this answer alone. */
+                for (uint8_t ttl = PLAN_HOP_WAVE - 1; !rejected && ttl > 0; ttl--) {
                         struct probe_spec hop = {.kind = MEASUREMENT_HOP,
                                 .purpose = PURPOSE_REPEAT,
                                 .target = s->targets[k].endpoint,
