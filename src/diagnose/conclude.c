@@ -441,6 +441,7 @@ static void run_rules(struct rules *r)
         rules_local(r);
         rules_upstream(r);
         rules_dns(r);
+        rules_portal(r);
         rules_tcp(r);
         rules_tls(r);
         rules_http(r);

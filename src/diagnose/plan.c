@@ -10,6 +10,7 @@
 #define PATIENCE_MS       1000.0
 #define PATIENCE_ALONE_MS 1700.0 /* nothing has answered at all: the path may just be slow */
 #define ALONE_AFTER_MS    700.0  /* probes look at their patience when it is over: decide just before */
+#define PORTAL_WAIT_MS    300.0
 #define PATIENCE_LOSSY_MS 2600.0
 
 /* ---- the set of known specs ---- */
@@ -267,6 +268,9 @@ static bool may_leave(struct planner *p, const struct plan_pending *q)
                 t = facts_target(&p->facts, &q->spec->target, q->spec->service);
                 return q->spec->purpose != PURPOSE_SERVICE && t && t->tls && t->tls->outcome == OUTCOME_OK;
         case MEASUREMENT_HTTP:
+                /* A sign-in page stands at the site, and answers at once. */
+                if (q->spec->purpose == PURPOSE_PORTAL)
+                        return q->age_ms > PORTAL_WAIT_MS + p->rtt_max_ms;
                 t = facts_target(&p->facts, &q->spec->target, q->spec->service);
                 return q->spec->purpose == PURPOSE_PROXY && t && t->tls && t->tls->outcome == OUTCOME_OK;
         default:

@@ -184,11 +184,30 @@ static void plan_tls(struct planner *p, const struct target *t, unsigned *ab_cou
                 s = named_spec(t, MEASUREMENT_HTTP, PURPOSE_TIME);
                 plan_want(p, &s);
         }
-        if (t->tls && t->tls->outcome == OUTCOME_NOT_TLS) {
-                s = named_spec(t, MEASUREMENT_HTTP, PURPOSE_PORTAL);
-                s.target.port = 80;
-                s.http_get = true;
-                plan_want(p, &s);
+}
+
+/* Where a service is not to be had: does a sign-in page answer plain HTTP in its name? Asked of one address.
+ */
+static void plan_portal(struct planner *p, const struct service *s)
+{
+        for (size_t k = 0; k < s->target_count; k++) {
+                const struct target *t = &s->targets[k];
+                bool blocked = t->tcp ? t->tcp->outcome == OUTCOME_TIMEOUT ||
+                                                t->tcp->outcome == OUTCOME_RESET ||
+                                                t->tcp->outcome == OUTCOME_REJECTED
+                                      : plan_is_suspect(p, plan_find_pending(p, MEASUREMENT_TCP,
+                                                                   PURPOSE_SERVICE, &t->endpoint));
+                bool foreign = t->tls &&
+                               (t->tls->outcome == OUTCOME_NOT_TLS ||
+                                       (t->tls->outcome == OUTCOME_UNTRUSTED && t->tls->chain_trusted == NO));
+                struct probe_spec spec = named_spec(t, MEASUREMENT_HTTP, PURPOSE_PORTAL);
+
+                if (!blocked && !foreign)
+                        continue;
+                spec.target.port = 80;
+                spec.http_get = true;
+                plan_want(p, &spec);
+                return;
         }
 }
 
@@ -359,6 +378,7 @@ void plan_service_all(struct planner *p)
                 }
                 plan_ask_again(p, s);
                 plan_http(p, s);
+                plan_portal(p, s);
                 plan_proxy(p, s);
         }
         plan_payload_repeat(p);

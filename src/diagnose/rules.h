@@ -40,12 +40,17 @@ const char *hop_text(const struct hop_name *h, char ret[96]); /* "192.0.2.1 (hop
 /* The node's own certificate was refused, as `row` shows and `how` says. */
 void rules_client_rejected(struct rules *r, struct target *t, const struct measurement *row, const char *how);
 
+/* The answer is a sign-in page's: 511, or a redirect out of the service's own domain. */
+bool rules_is_portal(const struct measurement *m, const char *host);
+void rules_say_portal(struct cause *c, const struct service *s, const struct measurement *portal);
+
 /* ---- the rules ---- */
 void rules_host(struct rules *r);     /* link, address, conflict, gateway, routes */
 void rules_local(struct rules *r);    /* firewall.local, reply.discarded */
 void rules_upstream(struct rules *r); /* nothing answers beyond the gateway or a later hop */
 void rules_dns(struct rules *r);
-void rules_tcp(struct rules *r); /* dropped, rejected, reset, service down, proxy required */
+void rules_tcp(struct rules *r);    /* dropped, rejected, reset, service down, proxy required */
+void rules_portal(struct rules *r); /* a sign-in page, whatever it does to the service's own port */
 void rules_tls(struct rules *r);
 void rules_http(struct rules *r);
 void rules_quality(struct rules *r); /* path.lossy, path.slow */

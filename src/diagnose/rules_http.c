@@ -82,15 +82,10 @@ static void rule_plain(struct rules *r, struct target *t, const struct measureme
 {
         struct cause *c;
         bool proxy = m->http_status == 407 || m->proxy_authenticate;
-        bool redirect = m->http_status >= 300 && m->http_status < 400 && m->location &&
-                        strstr(m->location, "://") && !has_word(m->location, t->service->host);
 
-        if (m->http_status == 511 || redirect) {
+        if (rules_is_portal(m, t->service->host)) {
                 c = http_cause(r, CAUSE_HTTP_CAPTIVE_PORTAL, t, m);
-                cause_say(c, "A sign-in page stands in the way of %s: status %d%s%.120s.", t->service->host,
-                        m->http_status, m->location ? ", sending to " : "", m->location ? m->location : "");
-                cause_advise(c, "Sign this node in, or exempt its address from the sign-in page of the "
-                                "site's network.");
+                rules_say_portal(c, t->service, m);
         } else if (proxy) {
                 c = http_cause(r, CAUSE_HTTP_PROXY_REQUIRED, t, m);
                 cause_say(c, "A proxy demands a sign-in before it lets anything to %s (status %d).",

@@ -207,59 +207,16 @@ static void rule_untrusted(struct rules *r, struct target *t)
 
 /* ---- not TLS ---- */
 
-static bool is_foreign(const char *location, const char *host)
-{
-        const char *at = location ? strstr(location, "://") : NULL;
-        size_t length = strlen(host);
-
-        if (!at)
-                return false;
-        at += 3;
-        return strncasecmp(at, host, length) != 0 || (at[length] && !strchr(":/?#", at[length]));
-}
-
-static bool is_portal(const struct measurement *m, const char *host)
-{
-        return m->outcome == OUTCOME_OK &&
-               (m->http_status == 511 ||
-                       (m->http_status >= 300 && m->http_status < 400 && is_foreign(m->location, host)));
-}
-
-static const struct measurement *find_portal(const struct rules *r, const struct target *t)
-{
-        for (size_t i = 0; i < r->facts.list->count; i++) {
-                const struct measurement *m = r->facts.list->items[i];
-
-                if (m->spec.kind == MEASUREMENT_HTTP && m->spec.purpose == PURPOSE_PORTAL &&
-                        inet_addr_equal(&m->spec.target.address, &t->endpoint.address) &&
-                        is_portal(m, t->service->host))
-                        return m;
-        }
-        return NULL;
-}
-
 static void rule_not_tls(struct rules *r, struct target *t)
 {
-        const struct measurement *portal = find_portal(r, t);
-        struct cause *c = tls_cause(r, portal ? CAUSE_HTTP_CAPTIVE_PORTAL : CAUSE_TLS_NOT_TLS, t, NULL);
+        struct cause *c = tls_cause(r, CAUSE_TLS_NOT_TLS, t, NULL);
         char *list = cause_target_list(c);
 
-        cause_add_evidence(c, portal);
-        if (portal) {
-                cause_say(c,
-                        "A sign-in page stands in the way: plain HTTP to %s is answered with status "
-                        "%d%s%.120s.",
-                        t->service->host, portal->http_status, portal->location ? ", sending to " : "",
-                        portal->location ? portal->location : "");
-                cause_advise(c, "Sign this node in, or exempt its address from the sign-in page of the "
-                                "site's network.");
-        } else {
-                cause_say(c, "%s answers in plain text instead of TLS: \"%.80s\".", list,
-                        t->tls->first_bytes ? t->tls->first_bytes : "");
-                cause_advise(c, "Find the device that answers in the control plane's name (a sign-in page, a "
-                                "proxy, a "
-                                "block page) and exempt this node.");
-        }
+        cause_say(c, "%s answers in plain text instead of TLS: \"%.80s\".", list,
+                t->tls->first_bytes ? t->tls->first_bytes : "");
+        cause_advise(c,
+                "Find the device that answers in the control plane's name (a sign-in page, a proxy, a block "
+                "page) and exempt this node.");
         free(list);
 }
 

@@ -48,6 +48,9 @@ static void look_for_silence(const struct facts *f, struct silence *ret)
         for (size_t i = 0; i < f->list->count && !ret->broken; i++) {
                 const struct measurement *m = f->list->items[i];
 
+                /* The probe for interception: the host's own "port unreachable" came back all the way. */
+                ret->broken |= m->spec.purpose == PURPOSE_INTERCEPTION && m->outcome == OUTCOME_REJECTED &&
+                               inet_addr_equal(&m->by, &m->spec.target.address);
                 if (!counts_for_upstream(m) || !lies_behind_gateway(f, m))
                         continue;
                 ret->tcp += m->spec.kind == MEASUREMENT_TCP;

@@ -54,6 +54,20 @@ static void record_service(const struct profile_service *s, struct measurement_l
         measurement_list_take(list, m);
 }
 
+/* The client's half of mutual TLS without a certificate: said as what was not tested. */
+static void record_untested_client(
+        const struct profile_service *s, const char *problem, struct measurement_list *list)
+{
+        struct measurement *m = config_row(MEASUREMENT_TLS, s->host, "");
+
+        str_copy(m->spec.service, sizeof m->spec.service, s->name);
+        m->spec.tls = SERVICE_TLS_MUTUAL;
+        m->outcome = OUTCOME_NOT_TESTED;
+        m->reason = xasprintf("the client's half of mutual TLS: %s",
+                problem ? problem : "this node has no certificate and key");
+        measurement_list_take(list, m);
+}
+
 static void record_site(const struct configuration *c, const struct site *site, struct measurement_list *list)
 {
         struct measurement *m = config_row(MEASUREMENT_SITE, site->name ? site->name : "", c->interface);
@@ -93,6 +107,9 @@ void configuration_record(const struct configuration *c, const struct site *site
         record_site(c, site, list);
         for (size_t i = 0; profile && i < profile->service_count; i++)
                 record_service(&profile->services[i], list);
+        for (size_t i = 0; profile && !c->has_certificate && i < profile->service_count; i++)
+                if (profile->services[i].tls == SERVICE_TLS_MUTUAL)
+                        record_untested_client(&profile->services[i], c->certificate_problem, list);
         for (size_t i = 0; i < site->lan_count; i++)
                 record_lan(&site->lans[i], list);
 }

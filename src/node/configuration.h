@@ -9,7 +9,8 @@
 struct configuration {
         char interface[IFNAMSIZ]; /* the WAN, "" when there is none */
         struct inet_addr source, gateway;
-        bool has_certificate; /* the node's identity could be read */
+        bool has_certificate;            /* the node's identity could be read */
+        const char *certificate_problem; /* why not, where it is there and wrong; NULL otherwise */
 };
 
 /* Adds them to the list. `profile` may be NULL. */

@@ -285,6 +285,7 @@ static int prepare(struct run *r, struct error *ret_error)
         if (e < 0)
                 return e;
         c.has_certificate = r->context.trust && trust_has_certificate(r->context.trust);
+        c.certificate_problem = r->context.trust ? trust_certificate_problem(r->context.trust) : NULL;
         configuration_record(&c, r->options->site, r->options->profile, &r->report->measurements);
         return open_capture(r, ret_error);
 }
