@@ -255,35 +255,39 @@ static void rule_rejected(struct rules *r, struct target *t, struct measurement 
         say_rejected(c, m, r);
 }
 
-/* The refusal that a silent target shares: its own when asked again, or that of its range's others. Routers
- * limit their ICMP errors, so silence among refusals is no drop. */
-static struct measurement *shared_refusal(const struct rules *r, const struct target *t)
+/* A device's ICMP refusal of this very target: of its connects, first or repeated, or of a hop's SYN. */
+static struct measurement *own_refusal(const struct rules *r, const struct target *t)
 {
         const struct facts *f = &r->facts;
-        struct trace_facts trace;
 
         for (size_t i = 0; i < f->list->count; i++) {
                 struct measurement *m = f->list->items[i];
+                bool kind = m->spec.kind == MEASUREMENT_TCP || m->spec.kind == MEASUREMENT_HOP;
 
-                if (m->spec.kind == MEASUREMENT_TCP && m->spec.purpose == PURPOSE_REPEAT &&
-                        m->outcome == OUTCOME_REJECTED && endpoint_equal(&m->spec.target, &t->endpoint))
-                        return m;
-        }
-        facts_trace(f, &t->endpoint, &trace);
-        if (trace.answer == HOP_UNREACHABLE && !facts_is_own_address(f, &trace.answer_row->by))
-                return trace.answer_row;
-        for (size_t k = 0; k < t->service->target_count; k++) {
-                const struct target *o = &t->service->targets[k];
-                struct measurement *m = effective(o);
-
-                if (m && rules_is_scored(m) && m->outcome == OUTCOME_REJECTED &&
-                        !inet_addr_equal(&m->by, &o->endpoint.address) && !facts_is_own_address(f, &m->by) &&
-                        /* A time-exceeded on the same way shows that ICMP was to be had, and no refusal came.
-                         */
-                        (o->range == t->range || !trace.last.known))
+                if (kind && m->outcome == OUTCOME_REJECTED && rules_is_scored(m) &&
+                        endpoint_equal(&m->spec.target, &t->endpoint) &&
+                        !inet_addr_equal(&m->by, &t->endpoint.address) && !facts_is_own_address(f, &m->by))
                         return m;
         }
         return NULL;
+}
+
+/* The refusal that a silent target shares: its own when asked again, or that of the service's others. Routers
+ * limit their ICMP errors, so silence among refusals is no drop. */
+static struct measurement *shared_refusal(const struct rules *r, const struct target *t)
+{
+        struct measurement *m = own_refusal(r, t);
+        struct trace_facts trace;
+
+        facts_trace(&r->facts, &t->endpoint, &trace);
+        for (size_t k = 0; !m && k < t->service->target_count; k++) {
+                const struct target *o = &t->service->targets[k];
+
+                /* A time-exceeded on the same way shows that ICMP was to be had, and no refusal came. */
+                if (o->range == t->range || !trace.last.known)
+                        m = own_refusal(r, o);
+        }
+        return m;
 }
 
 /* ---- reset ---- */
