@@ -346,12 +346,27 @@ static void rule_intercepted(struct rules *r)
         }
 }
 
-static bool same_answers(const struct strv *a, const struct strv *b)
+static bool share_an_answer(const struct strv *a, const struct strv *b)
 {
         for (size_t i = 0; i < a->count; i++)
-                if (!strv_contains(b, a->items[i]))
+                if (strv_contains(b, a->items[i]))
+                        return true;
+        return false;
+}
+
+/* Every answer is one of the addresses that the profile lists for that host. */
+static bool is_listed(const struct facts *f, const struct measurement *m)
+{
+        for (size_t i = 0; i < m->addresses.count; i++) {
+                bool listed = false;
+
+                for (size_t k = 0; k < f->service_count; k++)
+                        listed |= str_equal(f->services[k].host, m->spec.name) &&
+                                  strv_contains(&f->services[k].config->addresses, m->addresses.items[i]);
+                if (!listed)
                         return false;
-        return a->count == b->count;
+        }
+        return true;
 }
 
 /* Only where nothing says which is right. Several addresses in rotation overlap; disjoint answers disagree.
@@ -368,7 +383,8 @@ static void rule_disagree(struct rules *r)
                         if (!is_about_a_name(a) || !is_about_a_name(b) || a->outcome != OUTCOME_OK ||
                                 b->outcome != OUTCOME_OK || !str_equal(a->spec.name, b->spec.name) ||
                                 endpoint_equal(&a->spec.target, &b->spec.target) ||
-                                same_answers(&a->addresses, &b->addresses))
+                                share_an_answer(&a->addresses, &b->addresses) ||
+                                (is_listed(f, a) && is_listed(f, b)))
                                 continue;
                         c = dns_cause(r, CAUSE_DNS_SERVERS_DISAGREE, NULL);
                         attach_name(r, c, a);
