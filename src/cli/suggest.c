@@ -33,8 +33,8 @@ static size_t distance(const char *a, const char *b)
         return row[length];
 }
 
-/* A word that continues what was typed ("tcp.drop") or ends with it ("dropped") is meant more surely than one
- * that is only spelt alike. */
+/* A word that continues what was typed ("tcp.drop"), begins it ("diagnose") or ends with it ("dropped") is
+ * meant more surely than one that is only spelt alike. */
 const char *suggest_nearest(const char *word, const char *const *words, size_t count)
 {
         const char *best = NULL;
@@ -49,8 +49,9 @@ const char *suggest_nearest(const char *word, const char *const *words, size_t c
                 if (strlen(words[i]) > MAX_WORD)
                         continue;
                 d = distance(word, words[i]);
-                if (length >= 3 && strncmp(words[i], word, length) == 0)
-                        d = 1;
+                if ((length >= 3 && strncmp(words[i], word, length) == 0) ||
+                        (strlen(words[i]) >= 3 && strncmp(words[i], word, strlen(words[i])) == 0))
+                        d = d < 2 ? d : 1;
                 if (tail && distance(word, tail + 1) < d)
                         d = distance(word, tail + 1) + 1;
                 if (d < best_distance) {
