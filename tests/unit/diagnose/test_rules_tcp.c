@@ -1,0 +1,675 @@
+// clang-format off
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+// clang-format on
+#include "story.h"
+
+#include <errno.h>
+#include <string.h>
+
+/* ---- dropped ---- */
+
+static void test_dropped(void **state)
+{
+        _story_ s = {0};
+        struct cause *c;
+
+        (void)state;
+        story_healthy(&s);
+        story_port(&s, 443, OUTCOME_TIMEOUT);
+        story_trace(&s, REPO1, 1);
+        story_trace(&s, REPO2, 1);
+        assert_story(&s, "blocked", "tcp.dropped");
+        c = story_cause(&s, "tcp.dropped");
+        assert_true(c->after.known);
+        assert_int_equal(c->after.hop, 1);
+        assert_false(c->by.known);
+        assert_string_equal(story_targets(&s, "tcp.dropped"), REPO1 " " REPO2);
+        assert_string_equal(story_states(&s), "repo=blocked control=ok");
+}
+
+static void test_dropped_further_on(void **state)
+{
+        _story_ s = {0};
+
+        (void)state;
+        story_healthy(&s);
+        story_port(&s, 443, OUTCOME_TIMEOUT);
+        story_trace(&s, REPO1, 2);
+        story_trace(&s, REPO2, 2);
+        assert_story(&s, "blocked", "tcp.dropped");
+        assert_int_equal(story_cause(&s, "tcp.dropped")->after.hop, 2);
+}
+
+static void test_dropped_one_range(void **state)
+{
+        _story_ s = {0};
+
+        (void)state;
+        story_healthy(&s);
+        story_range(&s, "203.0.113.", 443, OUTCOME_TIMEOUT);
+        story_trace(&s, REPO2, 1);
+        assert_story(&s, "degraded", "(tcp.dropped)");
+        assert_string_equal(story_targets(&s, "tcp.dropped"), REPO2);
+        assert_string_equal(story_addresses(&s, "repo"), "198.51.100.20=ok 203.0.113.200=blocked");
+}
+
+static void test_dropped_both_services(void **state)
+{
+        _story_ s = {0};
+
+        (void)state;
+        story_healthy(&s);
+        story_port(&s, 443, OUTCOME_TIMEOUT);
+        story_port(&s, 8443, OUTCOME_TIMEOUT);
+        story_trace(&s, REPO1, 1);
+        story_trace(&s, REPO2, 1);
+        story_trace(&s, CONTROL1, 1);
+        story_trace(&s, CONTROL2, 1);
+        assert_story(&s, "blocked", "tcp.dropped tcp.dropped");
+        assert_string_equal(story_targets(&s, "tcp.dropped"), REPO1 " " REPO2 " " CONTROL1 " " CONTROL2);
+}
+
+/* A way that is only slow: the second SYN was answered. */
+static void test_slow_is_not_dropped(void **state)
+{
+        _story_ s = {0};
+        struct measurement *m;
+
+        (void)state;
+        story_healthy(&s);
+        m = story_tcp(&s, REPO1, OUTCOME_OK);
+        m->syns_unanswered = 1;
+        m->rtt_ms = 790;
+        assert_story(&s, "healthy", "");
+}
+
+/* ---- dropped, seen badly ---- */
+
+/* Without the right to watch, but the way was traced: the SYN did leave. */
+static void test_dropped_without_capture(void **state)
+{
+        _story_ s = {0};
+
+        (void)state;
+        story_healthy(&s);
+        story_port(&s, 443, OUTCOME_TIMEOUT);
+        story_trace(&s, REPO1, 1);
+        story_trace(&s, REPO2, 1);
+        story_no_capture(&s);
+        assert_story(&s, "blocked", "tcp.dropped");
+}
+
+/* Without the right and without a trace it may be this host's own firewall. */
+static void test_blind(void **state)
+{
+        _story_ s = {0};
+        struct cause *c;
+
+        (void)state;
+        story_healthy(&s);
+        story_port(&s, 443, OUTCOME_TIMEOUT);
+        story_trace(&s, REPO1, 0);
+        story_no_capture(&s);
+        assert_story(&s, "undetermined", "undetermined");
+        c = story_cause(&s, "undetermined");
+        assert_true(strv_contains(&c->candidates, "tcp.dropped"));
+        assert_true(strv_contains(&c->candidates, "firewall.local"));
+}
+
+/* No router tells its name. Asked again after the limits on ICMP, and silent still: dropped. */
+static void test_silent_way(void **state)
+{
+        _story_ s = {0};
+        struct cause *c;
+
+        (void)state;
+        story_healthy(&s);
+        story_port(&s, 443, OUTCOME_TIMEOUT);
+        story_trace(&s, REPO1, 0);
+        assert_story(&s, "undetermined", "undetermined");
+        c = story_cause(&s, "undetermined");
+        assert_true(strv_contains(&c->candidates, "tcp.rejected"));
+        story_repeat(&s, REPO1, OUTCOME_TIMEOUT);
+        story_repeat(&s, REPO2, OUTCOME_TIMEOUT);
+        assert_story(&s, "blocked", "tcp.dropped");
+        assert_false(story_cause(&s, "tcp.dropped")->after.known);
+}
+
+/* ---- rejected ---- */
+
+static void test_rejected(void **state)
+{
+        _story_ s = {0};
+        struct cause *c;
+
+        (void)state;
+        story_healthy(&s);
+        story_rejected(&s, REPO1, GATEWAY);
+        story_rejected(&s, REPO2, GATEWAY);
+        assert_story(&s, "blocked", "tcp.rejected");
+        c = story_cause(&s, "tcp.rejected");
+        assert_int_equal(c->by.hop, 1);
+        assert_false(c->after.known);
+}
+
+/* A Linux router rejects what it would forward: its refusal first appears one TTL beyond its own hop. */
+static void test_rejected_by_the_second_router(void **state)
+{
+        _story_ s = {0};
+
+        (void)state;
+        story_healthy(&s);
+        story_rejected(&s, REPO1, ROUTER);
+        story_rejected(&s, REPO2, ROUTER);
+        story_hop(&s, REPO1, 1, HOP_TIME_EXCEEDED, GATEWAY);
+        story_hop(&s, REPO1, 3, HOP_UNREACHABLE, ROUTER);
+        story_hop(&s, REPO1, 4, HOP_UNREACHABLE, ROUTER);
+        assert_story(&s, "blocked", "tcp.rejected");
+        assert_int_equal(story_cause(&s, "tcp.rejected")->by.hop, 2);
+}
+
+/* Its bucket of ICMP errors was empty for the second address: that one is rejected as well, not dropped. */
+static void test_rejected_within_icmp_limits(void **state)
+{
+        _story_ s = {0};
+
+        (void)state;
+        story_healthy(&s);
+        story_rejected(&s, REPO1, GATEWAY);
+        story_tcp(&s, REPO2, OUTCOME_TIMEOUT);
+        assert_story(&s, "blocked", "tcp.rejected");
+        assert_string_equal(story_targets(&s, "tcp.rejected"), REPO1 " " REPO2);
+}
+
+/* The same, and the second address's way is known to have told: it is dropped. */
+static void test_rejected_and_dropped(void **state)
+{
+        _story_ s = {0};
+
+        (void)state;
+        story_healthy(&s);
+        story_rejected(&s, REPO1, GATEWAY);
+        story_tcp(&s, REPO2, OUTCOME_TIMEOUT);
+        story_trace(&s, REPO2, 1);
+        story_repeat(&s, REPO2, OUTCOME_TIMEOUT);
+        assert_story(&s, "blocked", "tcp.dropped tcp.rejected");
+        assert_string_equal(story_targets(&s, "tcp.dropped"), REPO2);
+}
+
+/* Silent at first, refused when asked again. */
+static void test_rejected_when_asked_again(void **state)
+{
+        _story_ s = {0};
+        struct measurement *m;
+
+        (void)state;
+        story_healthy(&s);
+        story_port(&s, 443, OUTCOME_TIMEOUT);
+        for (int i = 0; i < 2; i++) {
+                m = story_repeat(&s, i ? REPO2 : REPO1, OUTCOME_REJECTED);
+                inet_addr_parse(GATEWAY, &m->by);
+                m->icmp_type = 3;
+                m->icmp_code = 13;
+        }
+        assert_story(&s, "blocked", "tcp.rejected");
+}
+
+/* "Port unreachable" from the host itself is no device on the way. */
+static void test_rejected_by_the_host_itself(void **state)
+{
+        _story_ s = {0};
+
+        (void)state;
+        story_healthy(&s);
+        story_rejected(&s, REPO1, "198.51.100.20")->icmp_code = 3;
+        story_rejected(&s, REPO2, "203.0.113.200")->icmp_code = 3;
+        assert_story(&s, "blocked", "service.down");
+        assert_int_equal(story_cause(&s, "service.down")->fixed_by, FIXED_BY_CONTROL_PLANE);
+}
+
+/* ---- reset ---- */
+
+static void test_reset(void **state)
+{
+        _story_ s = {0};
+
+        (void)state;
+        story_healthy(&s);
+        story_reset(&s, REPO1, 64);
+        story_reset(&s, REPO2, 64);
+        assert_story(&s, "blocked", "tcp.reset");
+        assert_int_equal(story_cause(&s, "tcp.reset")->fixed_by, FIXED_BY_SITE);
+}
+
+/* Nearer than the host, whose other port answers. */
+static void test_reset_further_on(void **state)
+{
+        _story_ s = {0};
+
+        (void)state;
+        story_healthy(&s);
+        story_reset(&s, REPO1, 63);
+        story_reset(&s, REPO2, 63);
+        assert_story(&s, "blocked", "tcp.reset");
+}
+
+/* The host's own TTL: nothing listens there. */
+static void test_service_down(void **state)
+{
+        _story_ s = {0};
+
+        (void)state;
+        story_healthy(&s);
+        story_reset(&s, REPO1, STORY_TTL);
+        story_reset(&s, REPO2, STORY_TTL);
+        assert_story(&s, "blocked", "service.down");
+        assert_int_equal(story_cause(&s, "service.down")->fixed_by, FIXED_BY_CONTROL_PLANE);
+}
+
+static void test_service_down_on_one_address(void **state)
+{
+        _story_ s = {0};
+
+        (void)state;
+        story_healthy(&s);
+        story_reset(&s, REPO2, STORY_TTL);
+        assert_story(&s, "degraded", "(service.down)");
+        assert_string_equal(story_targets(&s, "service.down"), REPO2);
+}
+
+/* Somebody who wears the host's TTL: it answers at a TTL that does not reach the host. That may be a forger,
+ * or a transparent proxy whose server is down: no name, and above all not the control plane's. */
+static void test_reset_with_borrowed_ttl(void **state)
+{
+        _story_ s = {0};
+
+        (void)state;
+        story_healthy(&s);
+        story_reset(&s, REPO1, STORY_TTL);
+        story_reset(&s, REPO2, STORY_TTL);
+        for (int i = 0; i < 2; i++) {
+                story_hop(&s, i ? REPO2 : REPO1, 1, HOP_TIME_EXCEEDED, GATEWAY);
+                story_hop(&s, i ? REPO2 : REPO1, 2, HOP_RESET, NULL);
+                story_hop(&s, i ? CONTROL2 : CONTROL1, 2, HOP_TIME_EXCEEDED, ROUTER);
+                story_hop(&s, i ? CONTROL2 : CONTROL1, 3, HOP_SYN_ACK, NULL);
+        }
+        assert_story(&s, "undetermined", "undetermined");
+}
+
+/* Everything refuses and nothing of the host answers: nothing tells who it is. */
+static void test_reset_without_a_sibling(void **state)
+{
+        _story_ s = {0};
+        static const char *const all[] = {REPO1, REPO2, CONTROL1, CONTROL2};
+
+        (void)state;
+        story_healthy(&s);
+        for (int i = 0; i < 4; i++)
+                story_reset(&s, all[i], 62);
+        assert_story(&s, "undetermined", "undetermined");
+        assert_true(strv_contains(&story_cause(&s, "undetermined")->candidates, "service.down"));
+        assert_true(strv_contains(&story_cause(&s, "undetermined")->candidates, "tcp.reset"));
+}
+
+static void test_reset_without_capture(void **state)
+{
+        _story_ s = {0};
+
+        (void)state;
+        story_healthy(&s);
+        story_reset(&s, REPO1, 64);
+        story_reset(&s, REPO2, 64);
+        story_no_capture(&s);
+        assert_story(&s, "undetermined", "undetermined");
+}
+
+/* A transparent proxy answers 8443 in the hosts' names from hop 1; the true hosts, further off, refuse 443:
+ * hop distance alone proves nothing. */
+static void test_reset_beside_a_transparent_proxy(void **state)
+{
+        _story_ s = {0};
+
+        (void)state;
+        story_healthy(&s);
+        story_reset(&s, REPO1, 61);
+        story_reset(&s, REPO2, 61);
+        story_tcp(&s, CONTROL1, OUTCOME_OK)->reply_ttl = 64;
+        story_tcp(&s, CONTROL2, OUTCOME_OK)->reply_ttl = 64;
+        assert_story(&s, "undetermined", "undetermined");
+}
+
+/* One that takes all over and changes nothing. */
+static void test_transparent_proxy(void **state)
+{
+        _story_ s = {0};
+        static const char *const all[] = {REPO1, REPO2, CONTROL1, CONTROL2};
+
+        (void)state;
+        story_healthy(&s);
+        for (int i = 0; i < 4; i++) {
+                story_tcp(&s, all[i], OUTCOME_OK)->reply_ttl = 64;
+                story_hop(&s, all[i], 1, HOP_SYN_ACK, NULL);
+        }
+        assert_story(&s, "healthy", "");
+}
+
+/* ---- nothing beyond ---- */
+
+static void test_upstream_dead(void **state)
+{
+        _story_ s = {0};
+
+        (void)state;
+        story_healthy(&s);
+        story_silence(&s);
+        story_trace(&s, REPO1, 1);
+        assert_story(&s, "blocked", "upstream.dead");
+        assert_null(strstr(s.conclusion.summary, "443"));
+        assert_int_equal(story_cause(&s, "upstream.dead")->after.hop, 1);
+}
+
+static void test_upstream_dead_further_on(void **state)
+{
+        _story_ s = {0};
+
+        (void)state;
+        story_healthy(&s);
+        story_silence(&s);
+        story_trace(&s, REPO1, 2);
+        assert_story(&s, "blocked", "upstream.dead");
+        assert_int_equal(story_cause(&s, "upstream.dead")->after.hop, 2);
+}
+
+static void test_upstream_says_unreachable(void **state)
+{
+        _story_ s = {0};
+        static const char *const all[] = {REPO1, REPO2, CONTROL1, CONTROL2};
+
+        (void)state;
+        story_healthy(&s);
+        story_silence(&s);
+        for (int i = 0; i < 4; i++)
+                story_rejected(&s, all[i], GATEWAY)->icmp_code = 0;
+        assert_story(&s, "blocked", "upstream.dead");
+        assert_true(story_cause(&s, "upstream.dead")->by.known);
+}
+
+/* One DNS server answers: then it is those ports, and the other server. */
+static void test_one_server_answers(void **state)
+{
+        _story_ s = {0};
+
+        (void)state;
+        story_healthy(&s);
+        story_silence(&s);
+        for (size_t i = 0; i < s.list.count; i++)
+                if (s.list.items[i]->spec.kind == MEASUREMENT_DNS &&
+                        s.list.items[i]->spec.purpose == PURPOSE_SERVICE &&
+                        s.list.items[i]->spec.target.address.bytes[0] == 198) {
+                        s.list.items[i]->outcome = OUTCOME_NO_DATA;
+                        if (s.list.items[i]->spec.dns_type == 1) {
+                                s.list.items[i]->outcome = OUTCOME_OK;
+                                strv_add(&s.list.items[i]->addresses,
+                                        str_equal(s.list.items[i]->spec.name, REPO) ? "198.51.100.20"
+                                                                                    : "198.51.100.21");
+                        }
+                        s.list.items[i]->answered = YES;
+                }
+        story_trace(&s, REPO1, 1);
+        story_trace(&s, REPO2, 1);
+        story_trace(&s, CONTROL1, 1);
+        story_trace(&s, CONTROL2, 1);
+        assert_story(&s, "blocked", "dns.unreachable tcp.dropped tcp.dropped");
+}
+
+/* The far host's own "port unreachable" for the interception probe came back: something is there. */
+static void test_port_unreachable_from_beyond(void **state)
+{
+        _story_ s = {0};
+
+        (void)state;
+        story_healthy(&s);
+        story_silence(&s);
+        story_find(&s, MEASUREMENT_DNS, PURPOSE_INTERCEPTION, "198.51.100.20:53")->outcome = OUTCOME_REJECTED;
+        story_trace(&s, REPO1, 1);
+        story_trace(&s, REPO2, 1);
+        story_trace(&s, CONTROL1, 1);
+        story_trace(&s, CONTROL2, 1);
+        assert_story(&s, "blocked", "dns.unreachable tcp.dropped tcp.dropped");
+}
+
+/* ---- this machine's own firewall ---- */
+
+static void test_local_drop(void **state)
+{
+        _story_ s = {0};
+
+        (void)state;
+        story_healthy(&s);
+        story_port(&s, 443, OUTCOME_TIMEOUT);
+        story_find(&s, MEASUREMENT_TCP, PURPOSE_SERVICE, REPO1)->left_host = NO;
+        story_find(&s, MEASUREMENT_TCP, PURPOSE_SERVICE, REPO2)->left_host = NO;
+        assert_story(&s, "blocked", "firewall.local");
+        assert_int_equal(story_cause(&s, "firewall.local")->fixed_by, FIXED_BY_NODE);
+}
+
+static void test_local_reject(void **state)
+{
+        _story_ s = {0};
+
+        (void)state;
+        story_healthy(&s);
+        story_rejected(&s, REPO1, "192.0.2.10")->left_host = NO;
+        story_rejected(&s, REPO2, "127.0.0.1")->left_host = NO;
+        assert_story(&s, "blocked", "firewall.local");
+}
+
+static void test_local_reset(void **state)
+{
+        _story_ s = {0};
+        struct measurement *m;
+
+        (void)state;
+        story_healthy(&s);
+        for (int i = 0; i < 2; i++) {
+                m = story_reset(&s, i ? REPO2 : REPO1, 64);
+                str_copy(m->reply_interface, sizeof m->reply_interface, "lo");
+                m->left_host = NO;
+        }
+        assert_story(&s, "blocked", "firewall.local");
+}
+
+static void test_local_eperm(void **state)
+{
+        _story_ s = {0};
+
+        (void)state;
+        story_healthy(&s);
+        story_server(&s, DNS1, TRANSPORT_UDP, OUTCOME_LOCAL_ERROR);
+        for (size_t i = 0; i < s.list.count; i++)
+                if (s.list.items[i]->outcome == OUTCOME_LOCAL_ERROR)
+                        s.list.items[i]->error_number = EPERM;
+        assert_story(&s, "degraded", "(firewall.local)");
+}
+
+/* A silent neighbour on our own segment: the SYN waits for ARP and never leaves either. */
+static void test_silent_neighbour(void **state)
+{
+        _story_ s = {0};
+
+        (void)state;
+        story_healthy(&s);
+        story_route(&s, DNS1, "192.0.2.0/24", "eth0");
+        story_server(&s, DNS1, TRANSPORT_UDP, OUTCOME_TIMEOUT);
+        story_server(&s, DNS1, TRANSPORT_TCP, OUTCOME_LOCAL_ERROR);
+        for (size_t i = 0; i < s.list.count; i++) {
+                struct measurement *m = s.list.items[i];
+
+                if (m->spec.kind == MEASUREMENT_DNS && m->spec.purpose == PURPOSE_SERVICE &&
+                        m->outcome != OUTCOME_OK && m->outcome != OUTCOME_NO_DATA) {
+                        m->left_host = NO;
+                        m->error_number = m->outcome == OUTCOME_LOCAL_ERROR ? EHOSTUNREACH : 0;
+                }
+        }
+        assert_story(&s, "degraded", "(dns.unreachable)");
+}
+
+/* The gateway does not answer ARP: nothing can leave, and no rule of ours holds it back. */
+static void test_waits_for_the_gateway(void **state)
+{
+        _story_ s = {0};
+
+        (void)state;
+        story_healthy(&s);
+        story_silence(&s);
+        story_find(&s, MEASUREMENT_ARP, PURPOSE_GATEWAY, NULL)->outcome = OUTCOME_TIMEOUT;
+        for (size_t i = 0; i < s.list.count; i++)
+                if (s.list.items[i]->outcome == OUTCOME_TIMEOUT)
+                        s.list.items[i]->left_host = NO;
+        assert_story(&s, "blocked", "gateway.unreachable");
+}
+
+/* ---- answers thrown away ---- */
+
+static void test_discarded(void **state)
+{
+        _story_ s = {0};
+        struct measurement *m;
+
+        (void)state;
+        story_healthy(&s);
+        for (int i = 0; i < 2; i++) {
+                m = story_tcp(&s, i ? REPO2 : REPO1, OUTCOME_TIMEOUT);
+                m->reply_seen = YES;
+                str_copy(m->reply_interface, sizeof m->reply_interface, "eth0");
+        }
+        assert_story(&s, "blocked", "reply.discarded");
+        assert_int_equal(story_cause(&s, "reply.discarded")->fixed_by, FIXED_BY_NODE);
+}
+
+/* They come in by another interface: the reverse-path filter. */
+static void test_discarded_by_rp_filter(void **state)
+{
+        _story_ s = {0};
+        struct measurement *m;
+
+        (void)state;
+        story_healthy(&s);
+        m = story_tcp(&s, REPO2, OUTCOME_TIMEOUT);
+        m->reply_seen = YES;
+        str_copy(m->reply_interface, sizeof m->reply_interface, "eth1");
+        assert_story(&s, "degraded", "(reply.discarded)");
+        assert_non_null(strstr(story_cause(&s, "reply.discarded")->summary, "reverse-path"));
+}
+
+/* ---- a proxy ---- */
+
+static void test_proxy_required(void **state)
+{
+        _story_ s = {0};
+
+        (void)state;
+        story_healthy(&s);
+        story_port(&s, 443, OUTCOME_TIMEOUT);
+        story_trace(&s, REPO1, 1);
+        story_trace(&s, REPO2, 1);
+        story_proxy(&s, REPO1, 200);
+        assert_story(&s, "degraded", "(http.proxy_required)");
+        assert_string_equal(story_states(&s), "repo=degraded control=ok");
+}
+
+/* A proxy that passes what passes without it as well is not required. */
+static void test_proxy_not_required(void **state)
+{
+        _story_ s = {0};
+
+        (void)state;
+        story_healthy(&s);
+        story_proxy(&s, REPO1, 200);
+        assert_story(&s, "healthy", "");
+}
+
+/* Blocked, and the proxy does not answer either. */
+static void test_proxy_is_no_help(void **state)
+{
+        _story_ s = {0};
+        struct measurement *m;
+
+        (void)state;
+        story_healthy(&s);
+        story_port(&s, 443, OUTCOME_TIMEOUT);
+        story_trace(&s, REPO1, 1);
+        story_trace(&s, REPO2, 1);
+        m = story_proxy(&s, REPO1, 0);
+        m->outcome = OUTCOME_TIMEOUT;
+        m->stage = STAGE_TCP;
+        assert_story(&s, "blocked", "tcp.dropped");
+}
+
+/* ---- several at once ---- */
+
+static void test_independent_faults(void **state)
+{
+        _story_ s = {0};
+
+        (void)state;
+        story_healthy(&s);
+        story_server_dead(&s, NULL);
+        story_port(&s, 443, OUTCOME_TIMEOUT);
+        story_trace(&s, REPO1, 1);
+        story_trace(&s, REPO2, 1);
+        story_rejected(&s, CONTROL2, ROUTER);
+        assert_story(&s, "blocked", "dns.unreachable tcp.dropped (tcp.rejected)");
+        assert_string_equal(story_states(&s), "repo=blocked control=degraded");
+}
+
+int main(void)
+{
+        const struct CMUnitTest tests[] = {
+                cmocka_unit_test(test_dropped),
+                cmocka_unit_test(test_dropped_further_on),
+                cmocka_unit_test(test_dropped_one_range),
+                cmocka_unit_test(test_dropped_both_services),
+                cmocka_unit_test(test_slow_is_not_dropped),
+                cmocka_unit_test(test_dropped_without_capture),
+                cmocka_unit_test(test_blind),
+                cmocka_unit_test(test_silent_way),
+                cmocka_unit_test(test_rejected),
+                cmocka_unit_test(test_rejected_by_the_second_router),
+                cmocka_unit_test(test_rejected_within_icmp_limits),
+                cmocka_unit_test(test_rejected_and_dropped),
+                cmocka_unit_test(test_rejected_when_asked_again),
+                cmocka_unit_test(test_rejected_by_the_host_itself),
+                cmocka_unit_test(test_reset),
+                cmocka_unit_test(test_reset_further_on),
+                cmocka_unit_test(test_service_down),
+                cmocka_unit_test(test_service_down_on_one_address),
+                cmocka_unit_test(test_reset_with_borrowed_ttl),
+                cmocka_unit_test(test_reset_without_a_sibling),
+                cmocka_unit_test(test_reset_without_capture),
+                cmocka_unit_test(test_reset_beside_a_transparent_proxy),
+                cmocka_unit_test(test_transparent_proxy),
+                cmocka_unit_test(test_upstream_dead),
+                cmocka_unit_test(test_upstream_dead_further_on),
+                cmocka_unit_test(test_upstream_says_unreachable),
+                cmocka_unit_test(test_one_server_answers),
+                cmocka_unit_test(test_port_unreachable_from_beyond),
+                cmocka_unit_test(test_local_drop),
+                cmocka_unit_test(test_local_reject),
+                cmocka_unit_test(test_local_reset),
+                cmocka_unit_test(test_local_eperm),
+                cmocka_unit_test(test_silent_neighbour),
+                cmocka_unit_test(test_waits_for_the_gateway),
+                cmocka_unit_test(test_discarded),
+                cmocka_unit_test(test_discarded_by_rp_filter),
+                cmocka_unit_test(test_proxy_required),
+                cmocka_unit_test(test_proxy_not_required),
+                cmocka_unit_test(test_proxy_is_no_help),
+                cmocka_unit_test(test_independent_faults),
+        };
+
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}
