@@ -128,7 +128,7 @@ static char *range_words(const struct rules *r, const struct cause *c, uint16_t 
                         }
                 if (inside && inside == hit && hit == c->targets.count)
                         return xasprintf(
-                                ", every tested address of the range %s", cidr_format(&f->ranges[g], text));
+                                " (every tested address of the range %s)", cidr_format(&f->ranges[g], text));
         }
         return xstrdup("");
 }
