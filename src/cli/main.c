@@ -3,6 +3,7 @@
 #include "cli/terminal.h"
 
 #include "base/cleanup.h"
+#include "base/late_close.h"
 #include "base/text.h"
 
 #include <errno.h>
@@ -120,8 +121,10 @@ int main(int argc, char **argv)
         hold_standard_streams();
         setlocale(LC_CTYPE, "");
         signal(SIGPIPE, SIG_IGN);
+        late_close_enable();
         status = dispatch(&s, argc, argv);
         status = finish(&s, status);
         session_done(&s);
+        late_close_finish();
         return status;
 }

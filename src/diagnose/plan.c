@@ -287,9 +287,10 @@ void plan_next(const struct plan_input *in, struct plan_output *ret)
         p.lossy = p.facts.lost > 0;
         if (p.facts.site) {
                 know_all(&p);
+                /* What takes longest is sent first. */
                 plan_host(&p);
-                plan_dns(&p);
                 plan_service_all(&p);
+                plan_dns(&p);
                 free(p.known);
         }
         ret->patience_ms = patience_ms(&p);

@@ -224,15 +224,17 @@ static void plan_request(struct planner *p, const struct target *t, unsigned att
         struct probe_spec s = named_spec(t, MEASUREMENT_HTTP, PURPOSE_SERVICE);
 
         s.attempt = attempt;
+        if (c->payload_path) {
+                struct probe_spec bulk = s;
+
+                bulk.purpose = PURPOSE_PAYLOAD;
+                bulk.http_get = true;
+                bulk.expect_bytes = c->spec.expect_bytes;
+                str_copy(bulk.path, sizeof bulk.path, c->payload_path);
+                plan_want(p, &bulk);
+        }
         s.http_get = c->spec.path[0] != 0;
         str_copy(s.path, sizeof s.path, c->spec.path);
-        plan_want(p, &s);
-        if (!c->payload_path)
-                return;
-        s.purpose = PURPOSE_PAYLOAD;
-        s.http_get = true;
-        s.expect_bytes = c->spec.expect_bytes;
-        str_copy(s.path, sizeof s.path, c->payload_path);
         plan_want(p, &s);
 }
 
@@ -372,12 +374,12 @@ void plan_service_all(struct planner *p)
                 struct service *s = &f->services[i];
                 unsigned ab_count = 0;
 
+                plan_http(p, s); /* first: it takes the most round trips */
                 for (size_t k = 0; k < s->target_count; k++) {
                         plan_tcp(p, &s->targets[k]);
                         plan_tls(p, &s->targets[k], &ab_count);
                 }
                 plan_ask_again(p, s);
-                plan_http(p, s);
                 plan_portal(p, s);
                 plan_proxy(p, s);
         }

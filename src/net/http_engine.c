@@ -29,6 +29,7 @@ struct http_engine {
         sd_event_source *timer;
         struct transfer *transfers;
         struct watch *watches;
+        int priority; /* of the timer: the first of all transfers' */
 };
 
 static struct transfer *transfer_of(CURL *easy)
@@ -146,6 +147,8 @@ static int on_socket(CURL *easy, curl_socket_t fd, int what, void *userdata, voi
         } else if (sd_event_source_set_io_events(w->io, to_epoll(what)) < 0)
                 return -1;
         w->transfer = transfer_of(easy);
+        if (w->transfer)
+                sd_event_source_set_priority(w->io, w->transfer->handlers.priority);
         return 0;
 }
 
@@ -242,6 +245,8 @@ int http_engine_add(struct http_engine *e, CURL *easy, const struct http_engine_
         if (t->next)
                 t->next->previous = t;
         e->transfers = t;
+        e->priority = handlers->priority < e->priority ? handlers->priority : e->priority;
+        sd_event_source_set_priority(e->timer, e->priority);
         if (curl_multi_add_handle(e->multi, easy) != CURLM_OK) {
                 drop_transfer(t);
                 return -EINVAL;

@@ -17,6 +17,7 @@ struct http_engine_handlers {
          */
         void (*on_ready)(int fd, uint32_t epoll_events, void *userdata);
         void *userdata;
+        int priority; /* of its events, as in sd_event_source_set_priority(3): lower comes first */
 };
 
 /* Initialises libcurl on first use. 0 or -errno. */

@@ -2,6 +2,7 @@
 
 #include "base/alloc.h"
 #include "base/cleanup.h"
+#include "base/late_close.h"
 #include "probe/pcapng.h"
 
 #include <arpa/inet.h>
@@ -508,7 +509,7 @@ struct capture *capture_free(struct capture *c)
         }
         sd_event_source_disable_unref(c->io);
         if (c->fd >= 0)
-                close(c->fd);
+                late_close(c->fd);
         free(c);
         return NULL;
 }

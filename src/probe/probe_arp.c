@@ -11,6 +11,7 @@
 
 #include "base/alloc.h"
 #include "base/cleanup.h"
+#include "base/late_close.h"
 #include "base/text.h"
 #include "net/netlink.h"
 
@@ -131,7 +132,7 @@ static void socket_free(struct arp_socket *s)
 {
         sd_event_source_disable_unref(s->io);
         if (s->fd >= 0)
-                close(s->fd);
+                late_close(s->fd);
         free(s);
 }
 

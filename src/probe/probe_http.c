@@ -15,6 +15,10 @@
 #define EXCERPT_MAX   512         /* bytes of a body that are shown */
 #define BODY_READ_MAX (64 * 1024) /* and read at most, beyond what is expected */
 
+/* sd_event_source_set_priority(3); all else is 0 */
+#define PRIORITY_BULK    (-20)
+#define PRIORITY_REQUEST (-10)
+
 /* One request over a connection of our own, which libcurl is handed when it stands: so it looks up no name,
  * and the socket is bound and watched as for every other probe. */
 struct probe_http {
@@ -397,17 +401,12 @@ static int on_timer(sd_event_source *source, uint64_t usec, void *userdata)
 static int begin(struct probe_http *h)
 {
         const struct http_engine_handlers handlers = {
-                .on_done = on_done, .on_ready = on_ready, .userdata = h};
+                .on_done = on_done, .on_ready = on_ready, .userdata = h, .priority = h->burst.priority};
         struct probe_context *c = h->burst.probe.context;
         const struct probe_spec *s = spec_of(h);
         CURL *easy;
         int r;
 
-        if (!c->http) {
-                r = http_engine_new(c->event, &c->http);
-                if (r < 0)
-                        return r;
-        }
         easy = curl_easy_init();
         if (!easy)
                 return -ENOMEM;
@@ -474,7 +473,13 @@ static int start(struct probe *p)
         h->burst.due_ms = due_ms;
         h->burst.patience_ms = patience_ms;
         h->burst.on_answer = on_answer;
-        return syn_burst_start(&h->burst);
+        /* The longest chain of round trips goes first when several answers come at once. */
+        h->burst.priority = spec_of(h)->purpose == PURPOSE_PAYLOAD ? PRIORITY_BULK : PRIORITY_REQUEST;
+        r = syn_burst_start(&h->burst);
+        /* libcurl is made ready while the SYN is on its way. */
+        if (r == 0 && !p->context->http)
+                r = http_engine_new(p->context->event, &p->context->http);
+        return r;
 }
 
 const struct probe_class probe_http_class = {.kind = MEASUREMENT_HTTP,

@@ -154,8 +154,10 @@ static int send_syn(struct syn_burst *b)
                 if (c->capture)
                         capture_watch(c->capture, TRANSPORT_TCP, t->local_port, &spec->target);
                 r = socket_connect(t->fd, &spec->target);
-                if (r == 0 || r == -EINPROGRESS)
-                        return sd_event_add_io(c->event, &t->io, t->fd, EPOLLOUT, on_io, t);
+                if (r == 0 || r == -EINPROGRESS) {
+                        r = sd_event_add_io(c->event, &t->io, t->fd, EPOLLOUT, on_io, t);
+                        return r < 0 ? r : sd_event_source_set_priority(t->io, b->priority);
+                }
                 if (r == -ECONNREFUSED) { /* to this very machine, the answer is there at once */
                         look_at(t);
                         if (t->answer == SYN_SILENT)

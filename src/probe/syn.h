@@ -45,6 +45,7 @@ struct syn_burst {
         void (*on_answer)(struct probe *p, struct syn_try *settled);
         struct syn_try tries[SYN_MAX_TRIES];
         unsigned count;
+        int priority;     /* of answers in the loop, sd_event_source_set_priority(3) */
         bool is_complete; /* no further try: out of descriptors */
 };
 
