@@ -16,8 +16,8 @@ run: build
 check: packages
 	@tools/check
 
-bench: build
-	@bench/run $(BUILD)
+bench: packages
+	@bench/bench
 
 fuzz: packages
 	@tools/fuzz build-fuzz $(FUZZ_SECONDS)
@@ -30,7 +30,7 @@ install: packages
 	@DESTDIR=$(DESTDIR) meson install -C $(BUILD) --no-rebuild --quiet
 
 clean:
-	rm -rf $(BUILD) build-check build-fuzz
+	rm -rf $(BUILD) build-check build-fuzz build-bench
 
 packages:
 	@tools/packages

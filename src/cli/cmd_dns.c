@@ -102,7 +102,8 @@ static bool has_record(const struct measurement_list *l, const struct measuremen
         for (size_t i = 0; i < l->count; i++) {
                 const struct measurement *m = l->items[i];
 
-                if (m->outcome == OUTCOME_OK && m->spec.transport == like->spec.transport &&
+                if (m->outcome == OUTCOME_OK && m->addresses.count > 0 &&
+                        m->spec.transport == like->spec.transport &&
                         inet_addr_equal(&m->spec.target.address, &like->spec.target.address))
                         return true;
         }

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #define DNS_PORT  53
+#define MAX_SHOWN 8 /* answers in a row of the text; JSON has all */
 #define TYPE_A    1
 #define TYPE_NS   2
 #define TYPE_AAAA 28
@@ -34,12 +35,17 @@ static const char *rcode_to_string(int rcode)
 
 static void write_result(struct writer *w, const struct measurement *m)
 {
-        _cleanup_free_ char *answers = strv_join(&m->addresses, ", ");
+        struct text answers = {0};
 
         switch (m->outcome) {
         case OUTCOME_OK:
-                writer_text(w, NULL, NULL, "%s", answers);
-                writer_mark(w, MARK_GOOD);
+                for (size_t i = 0; i < m->addresses.count && i < MAX_SHOWN; i++)
+                        text_addf(&answers, "%s%s", i ? ", " : "", m->addresses.items[i]);
+                if (m->addresses.count > MAX_SHOWN)
+                        text_addf(&answers, " and %zu more", m->addresses.count - MAX_SHOWN);
+                writer_text(w, NULL, NULL, "%s", answers.length ? text_string(&answers) : "no answer in it");
+                writer_mark(w, answers.length ? MARK_GOOD : MARK_WARNING);
+                text_done(&answers);
                 break;
         case OUTCOME_NO_DATA:
                 writer_text(w, NULL, NULL, "no such record");
@@ -72,7 +78,7 @@ void resolve_write_answer(struct writer *w, const struct measurement *m)
         for (size_t i = 0; i < m->addresses.count; i++)
                 writer_text(w, NULL, NULL, "%s", m->addresses.items[i]);
         writer_end(w);
-        if (m->outcome == OUTCOME_OK) {
+        if (m->outcome == OUTCOME_OK && m->addresses.count > 0) {
                 writer_text(w, NULL, NULL, "TTL %u", m->ttl_s);
                 writer_integer(w, "ttl_s", WRITER_HIDDEN, m->ttl_s);
         }

@@ -1,5 +1,6 @@
 #include "cli/session.h"
 
+#include "base/alloc.h"
 #include "base/cleanup.h"
 #include "cli/stop.h"
 #include "cli/terminal.h"
@@ -9,8 +10,9 @@
 #include <string.h>
 #include <sysexits.h>
 
-#define SITE_PATH       "/etc/gridnode/site.conf"
-#define PROFILE_FOLDERS 32
+#define SITE_PATH         "/etc/gridnode/site.conf"
+#define PROFILE_FOLDERS   32
+#define MESSAGE_MAX_BYTES 1024
 
 const char *const *session_profile_folders(void)
 {
@@ -32,15 +34,15 @@ const char *const *session_profile_folders(void)
         return folders;
 }
 
-static int fail(const struct session *s, const char *format, va_list arguments)
+/* Arguments and files are quoted in messages: no control byte of theirs may reach the terminal. */
+static void say(const struct session *s, const char *format, va_list arguments)
 {
-        char line[1024];
+        _cleanup_free_ char *raw = xvasprintf(format, arguments);
+        _cleanup_free_ char *line = str_printable(raw, strlen(raw), MESSAGE_MAX_BYTES);
 
-        vsnprintf(line, sizeof line, format, arguments);
         terminal_progress_end();
         fprintf(stderr, "gridnode%s%s: %s\n", s->command ? " " : "", s->command ? s->command->name : "",
                 line);
-        return 0;
 }
 
 int session_fail(const struct session *s, int status, const char *format, ...)
@@ -48,7 +50,7 @@ int session_fail(const struct session *s, int status, const char *format, ...)
         va_list arguments;
 
         va_start(arguments, format);
-        fail(s, format, arguments);
+        say(s, format, arguments);
         va_end(arguments);
         return status;
 }
@@ -58,7 +60,7 @@ int session_usage_error(const struct session *s, const char *format, ...)
         va_list arguments;
 
         va_start(arguments, format);
-        fail(s, format, arguments);
+        say(s, format, arguments);
         va_end(arguments);
         fprintf(stderr, "Try 'gridnode%s%s --help'.\n", s->command ? " " : "",
                 s->command ? s->command->name : "");

@@ -90,8 +90,9 @@ void show_outcome(struct writer *w, const struct measurement *m)
                 break;
         case OUTCOME_LOCAL_ERROR:
         case OUTCOME_NOT_PERMITTED:
-                writer_text(w, NULL, NULL, "this host: %s",
-                        m->error_number ? strerror(m->error_number) : "not permitted");
+                writer_text(w, NULL, NULL, "this host: %s%s%s%s",
+                        m->error_number ? strerror(m->error_number) : "not permitted",
+                        m->source[0] ? " (from " : "", m->source, m->source[0] ? ")" : "");
                 break;
         case OUTCOME_NOT_TESTED:
                 writer_text(w, NULL, NULL, "not tested: %s", m->reason ? m->reason : "no reason recorded");

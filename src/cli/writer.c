@@ -11,6 +11,7 @@
 
 #define MAX_DEPTH   8
 #define MAX_COLUMNS 12
+#define MAX_WIDTH   60 /* a longer cell does not push those of the other rows aside */
 
 enum node_kind { NODE_TEXT, NODE_INTEGER, NODE_NUMBER, NODE_BOOLEAN, NODE_NULL, NODE_OBJECT, NODE_LIST };
 
@@ -276,7 +277,7 @@ static void measure_columns(const struct node *list, size_t *widths)
                         if (!is_scalar(c) || c->title || is_hidden(c))
                                 continue;
                         width = columns_of(c->shown);
-                        if (width > widths[column])
+                        if (width > widths[column] && width <= MAX_WIDTH)
                                 widths[column] = width;
                         column++;
                 }
@@ -299,8 +300,8 @@ static void write_row(const struct node *item, const size_t *widths, size_t inde
                         owed = 0;
                         put(c->shown, c->mark, colour, to);
                 }
-                if (column < MAX_COLUMNS && widths[column])
-                        owed += widths[column] - width + 2;
+                if (column < MAX_COLUMNS && (widths[column] || width))
+                        owed += (widths[column] > width ? widths[column] - width : 0) + 2;
                 column++;
                 any = true;
         }

@@ -134,6 +134,10 @@ static void on_result(struct probe *p, struct measurement *result, void *userdat
                         m->pending[i] = m->pending[--m->pending_count];
                         break;
                 }
+        /* A source that could not be bound is worth telling. */
+        if (result->outcome == OUTCOME_LOCAL_ERROR && !result->source[0] &&
+                m->context.source.family == result->spec.target.address.family)
+                inet_addr_format(&m->context.source, result->source);
         measurement_list_take(&m->list, result);
 }
 
