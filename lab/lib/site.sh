@@ -94,6 +94,12 @@ route add 192.0.2.0/24 via 10.20.0.2
 IP
 }
 
+# The servers send as Debian's do by default, whatever this machine is set to (a route may choose cubic in a namespace
+# where the sysctl may not).
+site_congestion() {
+        ip -n "$(ns inet)" route replace default via 10.255.2.1 congctl cubic 2>/dev/null || true
+}
+
 # The firewall's own state, as it is when nothing is wrong.
 site_firewall() {
         ip_batch fw -force 2>/dev/null <<IP || true
@@ -264,6 +270,7 @@ site_up() {
         site_sysctls
         site_cables
         site_routers
+        site_congestion
         site_offloads
         site_firewall
         printf 'PKI=%q WIRE=%q CLOCK=%q DELAY_MS=%q\n' "$PKI" "$WIRE" "$CLOCK" "$DELAY_MS" >"$S/settings"
