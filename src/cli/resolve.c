@@ -25,14 +25,6 @@ const char *resolve_type_to_string(uint16_t dns_type)
         return dns_type == TYPE_A ? "A" : dns_type == TYPE_AAAA ? "AAAA" : dns_type == TYPE_NS ? "NS" : "?";
 }
 
-static const char *rcode_to_string(int rcode)
-{
-        static const char *const names[] = {
-                "NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED"};
-
-        return rcode >= 0 && rcode < (int)ELEMENTS(names) ? names[rcode] : "unknown rcode";
-}
-
 static void write_result(struct writer *w, const struct measurement *m)
 {
         struct text answers = {0};
@@ -52,7 +44,7 @@ static void write_result(struct writer *w, const struct measurement *m)
                 writer_mark(w, m->spec.dns_type == TYPE_AAAA ? MARK_FAINT : MARK_WARNING);
                 break;
         case OUTCOME_RCODE:
-                writer_text(w, NULL, NULL, "%s (rcode %d)", rcode_to_string(m->rcode), m->rcode);
+                writer_text(w, NULL, NULL, "%s (rcode %d)", dns_rcode_to_string(m->rcode), m->rcode);
                 writer_mark(w, MARK_BAD);
                 break;
         default:
@@ -72,7 +64,7 @@ void resolve_write_answer(struct writer *w, const struct measurement *m)
         writer_text(w, "outcome", WRITER_HIDDEN, "%s", measurement_outcome_to_string(m->outcome));
         if (m->answered == YES) {
                 writer_integer(w, "rcode", WRITER_HIDDEN, m->rcode);
-                writer_text(w, "rcode_name", WRITER_HIDDEN, "%s", rcode_to_string(m->rcode));
+                writer_text(w, "rcode_name", WRITER_HIDDEN, "%s", dns_rcode_to_string(m->rcode));
         }
         writer_begin_list(w, "answers", WRITER_HIDDEN);
         for (size_t i = 0; i < m->addresses.count; i++)

@@ -51,9 +51,6 @@ static void add_tcp(struct text *t, const struct measurement *m)
 
 static void add_dns(struct text *t, const struct measurement *m)
 {
-        static const char *const rcodes[] = {
-                "NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED"};
-
         text_addf(t, "query for %.80s: ", m->spec.name);
         switch (m->outcome) {
         case OUTCOME_OK:
@@ -61,8 +58,7 @@ static void add_dns(struct text *t, const struct measurement *m)
                         text_addf(t, "%s%s", i ? ", " : "answer ", m->addresses.items[i]);
                 break;
         case OUTCOME_RCODE:
-                text_addf(t, "%s",
-                        m->rcode >= 0 && m->rcode < (int)ELEMENTS(rcodes) ? rcodes[m->rcode] : "error");
+                text_add(t, dns_rcode_to_string(m->rcode));
                 break;
         case OUTCOME_TIMEOUT:
                 text_addf(t, "no answer in %.0f ms", m->took_ms);

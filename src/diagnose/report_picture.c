@@ -472,9 +472,6 @@ static const struct measurement *telling_row(
 
 static void describe_transport(struct text *t, const struct measurement *m, const char *name)
 {
-        static const char *const rcodes[] = {
-                "NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED"};
-
         if (!m)
                 return;
         text_addf(t, "%s%s ", t->length ? ", " : "", name);
@@ -483,8 +480,8 @@ static void describe_transport(struct text *t, const struct measurement *m, cons
         else if (m->outcome == OUTCOME_OK)
                 text_addf(t, "%.1f ms%s%s", m->rtt_ms > 0 ? m->rtt_ms : m->took_ms,
                         m->spec.interface[0] ? " when bound to " : "", m->spec.interface);
-        else if (m->outcome == OUTCOME_RCODE && m->rcode >= 0 && m->rcode < (int)ELEMENTS(rcodes))
-                text_addf(t, "%s for %s", rcodes[m->rcode], m->spec.name);
+        else if (m->outcome == OUTCOME_RCODE)
+                text_addf(t, "%s for %s", dns_rcode_to_string(m->rcode), m->spec.name);
         else if (m->outcome == OUTCOME_TIMEOUT)
                 text_addf(t, "silent for %.0f ms", m->took_ms);
         else

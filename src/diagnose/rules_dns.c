@@ -154,14 +154,6 @@ static void rule_reachability(struct rules *r, struct server *s)
 
 /* ---- what it says ---- */
 
-static const char *rcode_text(int rcode)
-{
-        static const char *const words[] = {
-                "NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED"};
-
-        return rcode >= 0 && rcode < 6 ? words[rcode] : "an unknown error code";
-}
-
 static enum cause_code code_of_rcode(int rcode)
 {
         return rcode == 3   ? CAUSE_DNS_NO_SUCH_NAME
@@ -205,7 +197,7 @@ static void say_no_name(struct rules *r, const struct measurement *m)
         } else if (m->outcome == OUTCOME_MALFORMED) {
                 cause_say(c, "The DNS server %s answers with bytes that are no DNS message.", list);
         } else {
-                cause_say(c, "The DNS server %s answers %s when asked for %s.", list, rcode_text(m->rcode),
+                cause_say(c, "The DNS server %s answers %s when asked for %s.", list, dns_rcode_to_string(m->rcode),
                         m->spec.name);
         }
         switch (code) {

@@ -1,5 +1,6 @@
 /* Measurements in words, a line each. */
 #include "base/alloc.h"
+#include "base/cleanup.h"
 #include "probe/measurement.h"
 
 #include <string.h>
@@ -86,10 +87,16 @@ static void describe_hop(struct text *t, const struct measurement *m)
                 text_addf(t, "%s in the target's name", hop_answer_to_string(m->hop_answer));
 }
 
+const char *dns_rcode_to_string(int rcode)
+{
+        static const char *const words[] = {
+                "NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED"};
+
+        return rcode >= 0 && rcode < (int)ELEMENTS(words) ? words[rcode] : "an unknown rcode";
+}
+
 static void describe_dns(struct text *t, const struct measurement *m)
 {
-        static const char *const rcodes[] = {
-                "NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED"};
         char *answers;
 
         if (m->spec.interface[0])
@@ -99,7 +106,7 @@ static void describe_dns(struct text *t, const struct measurement *m)
                 : m->spec.dns_type == 2 ? "NS"
                                         : "A");
         if (m->outcome == OUTCOME_RCODE)
-                text_add(t, m->rcode >= 0 && m->rcode < 6 ? rcodes[m->rcode] : "unknown rcode");
+                text_add(t, dns_rcode_to_string(m->rcode));
         else
                 text_add(t, measurement_outcome_to_string(m->outcome));
         answers = strv_join(&m->addresses, ", ");

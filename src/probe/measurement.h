@@ -276,5 +276,7 @@ void measurement_list_done(struct measurement_list *l);
 json_t *measurement_to_json(const struct measurement *m);
 /* 0, or -EINVAL naming the member; unknown detail members are ignored; sizes are bounded. */
 int measurement_from_json(const json_t *j, struct measurement **ret, struct error *ret_error);
+/* The rcodes of RFC 1035, 4.1.1, in their usual words: "NXDOMAIN"; static. */
+const char *dns_rcode_to_string(int rcode);
 /* One line for --verbose: "tcp 198.51.100.20:443 timeout after 1003 ms, 5 SYNs". Caller frees. */
 char *measurement_describe(const struct measurement *m);
