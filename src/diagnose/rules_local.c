@@ -41,6 +41,9 @@ static enum local_kind local_kind(const struct rules *r, const struct measuremen
 
 static bool was_discarded(const struct measurement *m)
 {
+        /* Over TCP the reply is the SYN-ACK: a connection that then fell silent has taken it. */
+        if (m->spec.kind == MEASUREMENT_DNS && m->spec.transport == TRANSPORT_TCP && m->stage == STAGE_DNS)
+                return false;
         return m->outcome == OUTCOME_TIMEOUT && m->reply_seen == YES;
 }
 

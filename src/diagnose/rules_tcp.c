@@ -282,10 +282,13 @@ static struct measurement *shared_refusal(const struct rules *r, const struct ta
         facts_trace(&r->facts, &t->endpoint, &trace);
         for (size_t k = 0; !m && k < t->service->target_count; k++) {
                 const struct target *o = &t->service->targets[k];
+                struct measurement *refusal = own_refusal(r, o);
 
-                /* A time-exceeded on the same way shows that ICMP was to be had, and no refusal came. */
-                if (o->range == t->range || !trace.last.known)
-                        m = own_refusal(r, o);
+                /* A time-exceeded of the refuser itself on the same way shows that its ICMP was to be had,
+                 * and no refusal came. That of a device before it says nothing of the refuser's allowance. */
+                if (refusal && (o->range == t->range || !trace.last.known ||
+                                       !inet_addr_equal(&trace.last.address, &refusal->by)))
+                        m = refusal;
         }
         return m;
 }
