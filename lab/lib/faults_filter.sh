@@ -190,7 +190,7 @@ prove_prohibit_443_far() {
 }
 
 fault_prohibit_443_limited() {
-        rule fw forward tcp dport 443 limit rate 1/second burst 1 packets counter reject with icmp admin-prohibited
+        rule fw forward tcp dport 443 limit rate 2/second burst 1 packets counter reject with icmp admin-prohibited
         rule fw forward tcp dport 443 counter drop
 }
 prove_prohibit_443_limited() {

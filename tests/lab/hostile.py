@@ -155,7 +155,8 @@ def http(connection, trick):
     if trick == "http-drip":
         drip(connection, head.encode())
     elif trick == "http-header":
-        for_ever(connection, head.encode() if not connection.__dict__.setdefault("begun", 0) else b"")
+        connection.sendall(head.encode())
+        for_ever(connection, b"X-Header: " + b"x" * 1000 + b"\r\n")
     elif trick == "http-body":
         connection.sendall((head + "\r\n").encode())
         for_ever(connection, b"x" * 16384)
