@@ -84,8 +84,13 @@ static bool same_fate(const struct target *a, const struct target *b)
                (x != OUTCOME_REJECTED || inet_addr_equal(&a->tcp->by, &b->tcp->by));
 }
 
-static bool any_hop_done(const struct planner *p)
+/* The first traces have had the time for their first answers, or given up on one. */
+static bool first_wave_is_through(const struct planner *p)
 {
+        for (size_t i = 0; i < p->in->pending_count; i++)
+                if (p->in->pending[i].spec->kind == MEASUREMENT_HOP &&
+                        p->in->pending[i].age_ms >= p->rtt_max_ms + HOP_WAVE_WAIT_MS)
+                        return true;
         for (size_t i = 0; i < p->in->done->count; i++)
                 if (p->in->done->items[i]->spec.kind == MEASUREMENT_HOP &&
                         p->in->done->items[i]->outcome == OUTCOME_TIMEOUT)
@@ -99,8 +104,10 @@ void plan_way_all(struct planner *p)
         struct facts *f = &p->facts;
         const struct target *traced[TRACES_MAX];
         /* Where nothing at all answers, one way tells as much as four. And a gateway has few ICMP errors to
-         * spend: the later groups wait until the first ones are through. */
-        size_t count = 0, most = p->rtt_max_ms == 0 ? 1 : any_hop_done(p) ? TRACES_MAX : TRACES_AT_ONCE;
+         * spend: the later groups wait for the first answers. */
+        size_t count = 0, most = p->rtt_max_ms == 0         ? 1
+                                 : first_wave_is_through(p) ? TRACES_MAX
+                                                            : TRACES_AT_ONCE;
 
         for (size_t i = 0; i < f->service_count; i++)
                 for (size_t k = 0; k < f->services[i].target_count; k++) {
