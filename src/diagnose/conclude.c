@@ -26,6 +26,24 @@ struct cause *rules_find(struct rules *r, enum cause_code code)
         return NULL;
 }
 
+struct cause *rules_undetermined(
+        struct rules *r, const struct service *service, const char *one, const char *other)
+{
+        struct cause *c;
+
+        for (size_t i = 0; i < r->out->cause_count; i++) {
+                c = &r->out->causes[i];
+                if (c->info->code == CAUSE_UNDETERMINED && strv_contains(&c->candidates, one) &&
+                        strv_contains(&c->candidates, other) &&
+                        (!service || strv_contains(&c->services, service->name)))
+                        return c;
+        }
+        c = rules_add(r, CAUSE_UNDETERMINED);
+        strv_add(&c->candidates, one);
+        strv_add(&c->candidates, other);
+        return c;
+}
+
 bool rules_is_target_of(struct rules *r, enum cause_code code, const struct endpoint *e)
 {
         char text[INET_ADDR_TEXT];
@@ -169,8 +187,8 @@ static void score_target(struct target *t)
 
         if (t->tcp && t->tcp->outcome == OUTCOME_OK)
                 t->rtt_ms = t->tcp->rtt_ms;
-        if (t->state == ADDRESS_BLOCKED || !t->tcp)
-                return;
+        if (t->state != ADDRESS_NOT_TESTED || !t->tcp)
+                return; /* a rule has said it, or there is nothing to say it from */
         if (t->tcp->outcome == OUTCOME_NOT_TESTED) {
                 t->stage = STAGE_TCP;
                 return;

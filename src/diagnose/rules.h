@@ -9,12 +9,17 @@ struct rules {
         struct facts facts;
         struct conclusion *out;
         bool upstream_dead;
+        size_t http_from; /* causes before that index are not about HTTP */
 };
 
 /* ---- building causes (conclude.c) ---- */
 /* The pointer is good until the next call. */
 struct cause *rules_add(struct rules *r, enum cause_code code);
 struct cause *rules_find(struct rules *r, enum cause_code code); /* the first of that code, or NULL */
+/* The riddle between these two codes, the same one for several targets; `service` NULL: of several services.
+ */
+struct cause *rules_undetermined(
+        struct rules *r, const struct service *service, const char *one, const char *other);
 void cause_add_service(struct cause *c, const struct service *s);
 void cause_add_all_services(struct cause *c, struct rules *r);
 void cause_add_endpoint(struct cause *c, const struct endpoint *e);

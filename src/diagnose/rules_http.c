@@ -8,17 +8,25 @@
 
 #define SLOW_RTT_MS 400.0
 
-static struct cause *http_cause(
-        struct rules *r, enum cause_code code, struct target *t, const struct measurement *m)
+static void attach(struct cause *c, struct target *t, const struct measurement *m)
 {
-        struct cause *c = rules_find(r, code);
-
-        if (!c)
-                c = rules_add(r, code);
         cause_add_service(c, t->service);
         cause_add_endpoint(c, &t->endpoint);
         cause_add_evidence(c, m);
         target_block(t, STAGE_HTTP);
+}
+
+static struct cause *http_cause(
+        struct rules *r, enum cause_code code, struct target *t, const struct measurement *m)
+{
+        struct cause *c = NULL;
+
+        for (size_t i = r->http_from; i < r->out->cause_count; i++)
+                if (r->out->causes[i].info->code == code)
+                        c = &r->out->causes[i];
+        if (!c)
+                c = rules_add(r, code);
+        attach(c, t, m);
         return c;
 }
 
@@ -65,10 +73,9 @@ static void say_unauthorized(struct rules *r, struct target *t, const struct mea
 static void say_undetermined(
         struct rules *r, struct target *t, const struct measurement *m, const char *one, const char *other)
 {
-        struct cause *c = http_cause(r, CAUSE_UNDETERMINED, t, m);
+        struct cause *c = rules_undetermined(r, t->service, one, other);
 
-        strv_add_unique(&c->candidates, one);
-        strv_add_unique(&c->candidates, other);
+        attach(c, t, m);
         if (m->http_status)
                 cause_say(c, "%s answers %d, and nothing says why.", t->service->host, m->http_status);
         else
@@ -188,6 +195,7 @@ static void rule_payload(struct rules *r, struct target *t)
 
 void rules_http(struct rules *r)
 {
+        r->http_from = r->out->cause_count;
         for (size_t i = 0; i < r->facts.service_count; i++)
                 for (size_t k = 0; k < r->facts.services[i].target_count; k++) {
                         struct target *t = &r->facts.services[i].targets[k];

@@ -83,19 +83,9 @@ static const struct hop_name nobody;
 static void add_undetermined(
         struct rules *r, struct target *t, const char *one, const char *other, const char *next)
 {
-        struct cause *c = NULL;
+        struct cause *c = rules_undetermined(r, NULL, one, other);
         char *list;
 
-        for (size_t i = 0; i < r->out->cause_count; i++)
-                if (r->out->causes[i].info->code == CAUSE_UNDETERMINED &&
-                        strv_contains(&r->out->causes[i].candidates, one) &&
-                        strv_contains(&r->out->causes[i].candidates, other))
-                        c = &r->out->causes[i];
-        if (!c) {
-                c = rules_add(r, CAUSE_UNDETERMINED);
-                strv_add(&c->candidates, one);
-                strv_add(&c->candidates, other);
-        }
         cause_add_service(c, t->service);
         cause_add_endpoint(c, &t->endpoint);
         cause_add_evidence(c, effective(t));

@@ -9,20 +9,29 @@
 
 #define CLOCK_TOLERANCE_S 300
 
-static struct cause *tls_cause(struct rules *r, enum cause_code code, struct target *t, const char *distinct)
+static void attach(struct cause *c, struct target *t)
+{
+        cause_add_service(c, t->service);
+        cause_add_endpoint(c, &t->endpoint);
+        cause_add_evidence(c, t->tls);
+        target_block(t, STAGE_TLS);
+}
+
+/* The cause of that code, and by that interceptor where one is known. */
+static struct cause *tls_cause(
+        struct rules *r, enum cause_code code, struct target *t, const char *interceptor)
 {
         struct cause *c = NULL;
 
         for (size_t i = 0; i < r->out->cause_count; i++)
                 if (r->out->causes[i].info->code == code &&
-                        (!distinct || str_equal(r->out->causes[i].interceptor, distinct)))
+                        str_equal(r->out->causes[i].interceptor, interceptor))
                         c = &r->out->causes[i];
-        if (!c)
+        if (!c) {
                 c = rules_add(r, code);
-        cause_add_service(c, t->service);
-        cause_add_endpoint(c, &t->endpoint);
-        cause_add_evidence(c, t->tls);
-        target_block(t, STAGE_TLS);
+                c->interceptor = xstrdup(interceptor);
+        }
+        attach(c, t);
         return c;
 }
 
@@ -50,12 +59,9 @@ static void rule_intercepted(struct rules *r, struct target *t)
 {
         const struct measurement *m = t->tls;
         const char *name = interceptor_of(m);
-        struct cause *c = tls_cause(r, CAUSE_TLS_INTERCEPTED, t, name ? name : NULL);
-        char *list;
+        struct cause *c = tls_cause(r, CAUSE_TLS_INTERCEPTED, t, name);
+        char *list = cause_target_list(c);
 
-        if (name && !c->interceptor)
-                c->interceptor = xstrdup(name);
-        list = cause_target_list(c);
         cause_say(c,
                 "Somebody on the way presents a certificate of their own for %s (%s): issued by "
                 "\"%.200s\"%s%s%s, "
@@ -166,6 +172,7 @@ static void rule_time(struct rules *r, struct target *t)
         const struct measurement *m = t->tls, *row = NULL;
         int64_t peer = 0, lead = 0;
         struct cause *c;
+        char *list;
 
         if (peer_time(r, t, &peer, &lead, &row)) {
                 bool valid_there = peer >= m->not_before_unix && peer <= m->not_after_unix;
@@ -182,15 +189,16 @@ static void rule_time(struct rules *r, struct target *t)
                 say_expired(r, t, NULL);
                 return;
         }
-        c = tls_cause(r, CAUSE_UNDETERMINED, t, NULL);
-        strv_add_unique(&c->candidates, "clock.wrong");
-        strv_add_unique(&c->candidates, "tls.certificate_expired");
+        c = rules_undetermined(r, NULL, "clock.wrong", "tls.certificate_expired");
+        attach(c, t);
+        list = cause_target_list(c);
         cause_say(c,
-                "The genuine certificate of %s is not valid at this node's time, and no peer stated another "
-                "time to "
-                "compare with.",
-                t->service->host);
+                "The genuine certificate on %s is not valid at this node's time, and no peer stated a time "
+                "that "
+                "tells whether it is the clock.",
+                list);
         cause_advise(c, "Compare this node's clock (date -u) with a watch.");
+        free(list);
 }
 
 static void rule_untrusted(struct rules *r, struct target *t)
@@ -387,7 +395,9 @@ static void rule_alert(struct rules *r, struct target *t)
         struct cause *c;
         char how[32];
 
-        if (is_about_client(m->alert) && have) {
+        /* After our certificate, or it was not about that: filters send "access denied" for a name as well.
+         */
+        if (is_about_client(m->alert) && have && m->client_certificate_asked == YES) {
                 snprintf(how, sizeof how, "TLS alert %d", m->alert);
                 rules_client_rejected(r, t, m, how);
                 return;
@@ -398,9 +408,8 @@ static void rule_alert(struct rules *r, struct target *t)
                 t->stage = STAGE_TLS;
                 return;
         }
-        c = tls_cause(r, CAUSE_UNDETERMINED, t, NULL);
-        strv_add_unique(&c->candidates, "service.down");
-        strv_add_unique(&c->candidates, "tls.reset");
+        c = rules_undetermined(r, t->service, "service.down", "tls.reset");
+        attach(c, t);
         cause_say(c, "The TLS handshake with %s ends with alert %d.", t->service->host, m->alert);
         cause_advise(c, "Compare with a handshake from another network (gridnode tls %s:%u).",
                 t->service->host, t->endpoint.port);
