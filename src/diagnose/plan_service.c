@@ -100,12 +100,25 @@ static bool deserves_asking_again(const struct planner *p, const struct target *
         return rejected || (trace.traced && !trace.last.known && !trace.answer_ttl);
 }
 
+/* Of a connect or of a hop's SYN: where errors are limited, it may be a hop's that got the one token. */
+static bool has_refusal(const struct planner *p, const struct target *t)
+{
+        for (size_t i = 0; i < p->in->done->count; i++) {
+                const struct measurement *m = p->in->done->items[i];
+
+                if ((m->spec.kind == MEASUREMENT_TCP || m->spec.kind == MEASUREMENT_HOP) &&
+                        m->outcome == OUTCOME_REJECTED && endpoint_equal(&m->spec.target, &t->endpoint))
+                        return true;
+        }
+        return false;
+}
+
 static void plan_ask_again(struct planner *p, const struct service *s)
 {
         bool rejected = false;
 
         for (size_t k = 0; k < s->target_count; k++)
-                rejected |= s->targets[k].tcp && s->targets[k].tcp->outcome == OUTCOME_REJECTED;
+                rejected |= has_refusal(p, &s->targets[k]);
         for (size_t k = 0; k < s->target_count && k < ASK_AGAIN_MAX; k++) {
                 struct probe_spec again = target_spec(&s->targets[k], MEASUREMENT_TCP, PURPOSE_REPEAT);
 
@@ -264,7 +277,7 @@ static bool payload_failed(const struct planner *p, const struct target *t)
 }
 
 /* One request a service: to the first address at once, so that its way runs beside the handshakes; to another
- * one that is known to be reachable when the first is not, or answers badly. */
+ * one when the first is not to be reached or answers badly. */
 static void plan_http(struct planner *p, const struct service *s)
 {
         unsigned tested = 0;
@@ -275,8 +288,8 @@ static void plan_http(struct planner *p, const struct service *s)
 
                 if (t->tcp && !reachable)
                         continue;
-                if (!t->tcp && (k > 0 || plan_is_suspect(p, plan_find_pending(p, MEASUREMENT_TCP,
-                                                                    PURPOSE_SERVICE, &t->endpoint))))
+                if (!t->tcp && plan_is_suspect(p,
+                                       plan_find_pending(p, MEASUREMENT_TCP, PURPOSE_SERVICE, &t->endpoint)))
                         continue;
                 plan_request(p, t, 0);
                 if (t->http)
