@@ -277,7 +277,7 @@ static bool payload_failed(const struct planner *p, const struct target *t)
 }
 
 /* One request a service: to the first address at once, so that its way runs beside the handshakes; to another
- * one when the first is not to be reached or answers badly. */
+ * one that is known to be reachable when the first is not, or answers badly. */
 static void plan_http(struct planner *p, const struct service *s)
 {
         unsigned tested = 0;
@@ -288,8 +288,8 @@ static void plan_http(struct planner *p, const struct service *s)
 
                 if (t->tcp && !reachable)
                         continue;
-                if (!t->tcp && plan_is_suspect(p,
-                                       plan_find_pending(p, MEASUREMENT_TCP, PURPOSE_SERVICE, &t->endpoint)))
+                if (!t->tcp && (k > 0 || plan_is_suspect(p, plan_find_pending(p, MEASUREMENT_TCP,
+                                                                    PURPOSE_SERVICE, &t->endpoint))))
                         continue;
                 plan_request(p, t, 0);
                 if (t->http)
