@@ -13,6 +13,9 @@ static void add_target(struct facts *f, struct service *s, const struct inet_add
                         s->targets[i].from_dns |= !from_profile;
                         return;
                 }
+        /* Whoever answers for a name decides how many addresses it has; how many are probed is decided here. */
+        if (!from_profile && s->target_count >= FACTS_MAX_TARGETS)
+                return;
         s->targets = xrealloc_array(s->targets, s->target_count + 1, sizeof *s->targets);
         s->targets[s->target_count++] = (struct target){
                 .endpoint = {.address = *a, .port = s->config->spec.target.port},

@@ -5,6 +5,8 @@
 #include "diagnose/conclusion.h"
 #include "probe/measurement.h"
 
+#define FACTS_MAX_TARGETS 64 /* of one service, learned from DNS; the profile's own count beyond it */
+
 struct target {
         struct endpoint endpoint;
         struct service *service;
