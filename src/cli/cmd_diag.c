@@ -128,11 +128,13 @@ static int measure(struct session *s, struct report *ret)
                 .capture_path = s->settings.capture_path,
                 .no_capture = s->settings.no_capture,
                 .stop_fd = stop_watch(),
-                .on_progress = s->settings.quiet ? NULL : on_progress};
+                .on_progress = !s->settings.quiet && isatty(STDERR_FILENO) ? on_progress : NULL};
         struct error e = {0};
         int r = diagnosis_run(&o, ret, &e);
 
         terminal_progress_end();
+        if (r == -EBADMSG && s->profile) /* the pinned root: the profile is where its name stands */
+                error_prefix(&e, "%s", s->profile->path);
         return r < 0 ? session_fail(s, exit_status_of(r), "%s", e.text) : EXIT_SUCCESS;
 }
 
