@@ -321,6 +321,28 @@ static void explain_rest(struct rules *r, struct service *s)
 
 /* ---- severity, verdict, summary ---- */
 
+/* Whether a service that is blocked is so by this cause. One that speaks of other endpoints, as of a DNS
+ * server that the service can do without, only hurts it. */
+static bool is_why(const struct cause *c, const struct service_result *s)
+{
+        enum cause_code code = c->info->code;
+        char text[INET_ADDR_TEXT];
+
+        if (!strv_contains(&c->services, s->name))
+                return false;
+        if (!s->address_count || code == CAUSE_LINK_DOWN || code == CAUSE_ADDRESS_MISSING ||
+                code == CAUSE_ADDRESS_CONFLICT || code == CAUSE_GATEWAY_UNREACHABLE ||
+                code == CAUSE_UPSTREAM_DEAD || strv_contains(&c->targets, "default"))
+                return true;
+        for (size_t k = 0; k < s->address_count; k++) {
+                struct endpoint e = {s->addresses[k].address, s->port};
+
+                if (strv_contains(&c->targets, endpoint_format(&e, text)))
+                        return true;
+        }
+        return false;
+}
+
 static void set_severity(struct rules *r, struct cause *c)
 {
         const struct conclusion *o = r->out;
@@ -336,8 +358,7 @@ static void set_severity(struct rules *r, struct cause *c)
                                       ? SEVERITY_CRITICAL
                                       : SEVERITY_WARNING;
         for (size_t i = 0; i < o->service_count; i++)
-                if (o->services[i].state == SERVICE_BLOCKED &&
-                        strv_contains(&c->services, o->services[i].name))
+                if (o->services[i].state == SERVICE_BLOCKED && is_why(c, &o->services[i]))
                         c->severity = SEVERITY_CRITICAL;
 }
 
