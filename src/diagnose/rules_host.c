@@ -176,6 +176,13 @@ static bool rule_gateway(struct rules *r)
 
 /* ---- routes ---- */
 
+/* What the kernel says of routes, as opposed to a shortage of its own or of ours. */
+static bool is_word_on_routes(int error_number)
+{
+        return error_number == ENETDOWN || error_number == ENODEV || error_number == ENETUNREACH ||
+               error_number == EHOSTUNREACH || error_number == EAFNOSUPPORT || error_number == EOPNOTSUPP;
+}
+
 static bool route_refuses(const struct measurement *m)
 {
         static const char *const types[] = {"unreachable", "prohibit", "blackhole", "throw"};
@@ -183,7 +190,8 @@ static bool route_refuses(const struct measurement *m)
         for (size_t i = 0; m && i < sizeof types / sizeof *types; i++)
                 if (str_equal(m->route_type, types[i]))
                         return true;
-        return m && (m->outcome == OUTCOME_MISSING || m->outcome == OUTCOME_LOCAL_ERROR);
+        return m && (m->outcome == OUTCOME_MISSING ||
+                            (m->outcome == OUTCOME_LOCAL_ERROR && is_word_on_routes(m->error_number)));
 }
 
 static struct cause *missing_cause_for(struct rules *r, const struct measurement *m)

@@ -126,12 +126,16 @@ static int open_trust(struct run *r, struct error *ret_error)
         const struct profile *p = r->options->profile;
         struct trust_options o = {.certificate_path = r->options->site->certificate_path,
                 .key_path = r->options->site->key_path};
+        int e;
 
         if (!p || (!p->root_ca_path && !p->root_subject))
                 return 0;
         o.root_ca_path = p->root_ca_path;
         o.root_subject = p->root_subject;
-        return trust_new(&o, &r->context.trust, ret_error);
+        e = trust_new(&o, &r->context.trust, ret_error);
+        if (e < 0 && p->path && ret_error && str_equal(ret_error->code, "trust.bad-root"))
+                error_prefix(ret_error, "%s: [profile]: root-ca", p->path);
+        return e;
 }
 
 /* Watching is a help and no condition: without the right to it the run goes on and says so. */
@@ -244,9 +248,14 @@ static int on_stop(sd_event_source *source, int fd, uint32_t events, void *userd
 
 static void loop(struct run *r)
 {
+        bool is_warm = !r->context.trust;
+
         while (!r->stopped && step(r)) {
                 double until_ms = probe_context_now_ms(&r->context) + TICK_MS;
 
+                if (!is_warm) /* while the first packets travel */
+                        trust_warm_up(r->context.trust);
+                is_warm = true;
                 while (!r->stopped && !r->dirty) {
                         double now_ms = probe_context_now_ms(&r->context);
 

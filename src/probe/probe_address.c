@@ -60,8 +60,9 @@ static enum measurement_outcome measure(
         note_source(m, source, all, count);
         m->ifindex = (int)if_nametoindex(m->spec.interface);
         if (m->ifindex == 0) {
-                m->error_number = ENODEV;
-                return OUTCOME_MISSING;
+                m->error_number = errno;
+                /* Anything else is a shortage: the call needs a descriptor. */
+                return errno == ENODEV || errno == ENXIO ? OUTCOME_MISSING : OUTCOME_LOCAL_ERROR;
         }
         return judge(m, family, all, count);
 }

@@ -25,10 +25,11 @@
 #include <sys/epoll.h>
 #include <sys/random.h>
 
-#define EDNS_BYTES    1232 /* what passes everywhere unfragmented (DNS Flag Day 2020) */
-#define EDNS_TRIES    2
-#define MAX_TRIES     16
-#define UDP_MAX_BYTES 4096
+#define EDNS_BYTES     1232 /* what passes everywhere unfragmented (DNS Flag Day 2020) */
+#define EDNS_TRIES     2
+#define TURN_DATAGRAMS 64 /* taken in one turn of the loop, however many wait */
+#define MAX_TRIES      16
+#define UDP_MAX_BYTES  4096
 /* The framing allows 64 KiB; no address answer comes near this, and what claims more is not read. */
 #define TCP_MAX_BYTES 16384
 
@@ -316,7 +317,7 @@ static int on_udp_readable(sd_event_source *source, int fd, uint32_t events, voi
         uint8_t bytes[UDP_MAX_BYTES];
 
         (void)source, (void)events;
-        for (;;) {
+        for (unsigned i = 0; i < TURN_DATAGRAMS; i++) {
                 struct sockaddr_storage from = {0};
                 socklen_t from_length = sizeof from;
                 ssize_t length = recvfrom(fd, bytes, sizeof bytes, 0, (struct sockaddr *)&from, &from_length);

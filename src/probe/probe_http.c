@@ -193,6 +193,10 @@ static enum measurement_outcome outcome_of(struct probe_http *h, CURLcode code)
 {
         if (h->has_enough)
                 return OUTCOME_OK;
+        if (h->facts.is_endless) {
+                str_copy(h->error_text, sizeof(h->error_text), "handshake messages without end");
+                return OUTCOME_PROTOCOL;
+        }
         /* In TLS 1.3 the server's word on our certificate comes when the request is under way. */
         if (result(h)->stage == STAGE_TLS || (code != CURLE_OK && result(h)->alert_seen == YES))
                 return tls_outcome(h);
@@ -239,6 +243,7 @@ static curl_socket_t on_open(void *userdata, curlsocktype purpose, struct curl_s
         struct probe_http *h = userdata;
 
         (void)purpose, (void)address;
+        h->facts.fd = h->fd >= 0 ? h->fd : 0;
         return h->fd >= 0 ? TAKE_FD(h->fd) : CURL_SOCKET_BAD; /* there is one connection, and no other */
 }
 
@@ -272,6 +277,7 @@ static int on_close(void *userdata, curl_socket_t fd)
         struct probe_http *h = userdata;
 
         look_at_state(h, fd, result(h));
+        h->facts.fd = 0;
         return close(fd);
 }
 

@@ -12,8 +12,10 @@
 #include <sys/epoll.h>
 
 #define FIRST_BYTES     160
-#define TEXT_WAIT_MS    100 /* how long more of a text is waited for, once it is clear that it is not TLS */
-#define VERDICT_WAIT_MS 60  /* on top of two round trips: a server needs a moment to check a certificate */
+#define TEXT_WAIT_MS    100   /* how long more of a text is waited for, once it is clear that it is not TLS */
+#define TURN_BYTES      65536 /* taken in one turn of the loop: others want theirs, too */
+#define HANDSHAKE_BYTES (1 << 20) /* OpenSSL would read empty messages for ever */
+#define VERDICT_WAIT_MS 60 /* on top of two round trips: a server needs a moment to check a certificate */
 
 /* One handshake. OpenSSL works on memory, so that the peer's first bytes and the moment of each are seen. */
 enum state {
@@ -38,6 +40,7 @@ struct probe_tls {
         int send_error;
         bool has_icmp;
         struct socket_icmp icmp;
+        size_t received_bytes;
         uint8_t first[FIRST_BYTES];
         size_t first_count;
 };
@@ -286,12 +289,18 @@ static void take_bytes(struct probe_tls *t, const uint8_t *bytes, size_t length)
 static void receive(struct probe_tls *t)
 {
         uint8_t buffer[4096];
+        size_t turn_bytes = 0;
 
-        while (!t->burst.probe.finished) {
+        while (!t->burst.probe.finished && turn_bytes < TURN_BYTES) {
                 ssize_t n = recv(t->fd, buffer, sizeof(buffer), 0);
 
                 if (n > 0) {
+                        turn_bytes += (size_t)n;
+                        t->received_bytes += (size_t)n;
                         take_bytes(t, buffer, (size_t)n);
+                        if (t->received_bytes > HANDSHAKE_BYTES)
+                                finish_with_text(t, OUTCOME_PROTOCOL,
+                                        xstrdup("1 MiB came, and the handshake has no end"));
                         continue;
                 }
                 if (n < 0 && errno == EINTR)

@@ -16,6 +16,7 @@
 #define CHAIN_KEPT      10
 #define NAME_MAX_BYTES  512
 #define NAMES_MAX_BYTES 1024
+#define MAX_RECORDS     1000 /* of a handshake; ordinary ones take ten */
 
 DEFINE_CLEANUP(BIO *, BIO_free_all);
 DEFINE_CLEANUP(GENERAL_NAMES *, GENERAL_NAMES_free);
@@ -177,6 +178,17 @@ static void on_peer_message(struct tls_facts *f, const uint8_t *message)
                 f->ticket_seen = true;
 }
 
+/* A peer that sends empty messages without end would keep OpenSSL, and who called it, reading. Disconnecting
+ * (connect(2), AF_UNSPEC) throws away what is queued as well. */
+static void count_record(struct tls_facts *f)
+{
+        const struct sockaddr nobody = {.sa_family = AF_UNSPEC};
+
+        if (++f->handshake_records <= MAX_RECORDS || f->is_endless)
+                return;
+        f->is_endless = f->fd > 0 && connect(f->fd, &nobody, sizeof(nobody)) == 0;
+}
+
 static void on_message(
         int is_ours, int version, int content_type, const void *data, size_t length, SSL *ssl, void *userdata)
 {
@@ -188,13 +200,17 @@ static void on_message(
                 if (!f->record_seen)
                         f->record_is_tls = tls_facts_is_record(bytes, length);
                 f->record_seen = true;
-                if (f->record_is_tls && bytes[0] == SSL3_RT_HANDSHAKE)
+                if (f->record_is_tls && bytes[0] == SSL3_RT_HANDSHAKE) {
                         f->m->server_hello_seen = YES;
+                        count_record(f);
+                }
         } else if (content_type == SSL3_RT_HANDSHAKE && length > 0) {
                 if (is_ours)
                         on_own_message(f, bytes, length);
-                else
+                else {
                         on_peer_message(f, bytes);
+                        count_record(f); /* in TLS 1.3 records do not show that they hold one */
+                }
         } else if (content_type == SSL3_RT_ALERT && !is_ours && length == 2 &&
                    bytes[1] != SSL_AD_CLOSE_NOTIFY && bytes[1] != SSL_AD_USER_CANCELLED) {
                 f->m->alert = bytes[1];

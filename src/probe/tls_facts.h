@@ -16,6 +16,10 @@ struct tls_facts {
         bool refused;             /* the chain was not let pass: the handshake failed because of us */
         bool ticket_seen; /* a NewSessionTicket came: in TLS 1.3 the server's word that it is content */
         bool record_seen, record_is_tls; /* what the first five bytes from the peer looked like */
+        int fd; /* disconnected when the peer's handshake has no end: OpenSSL would read it for ever. 0: none
+                 */
+        unsigned handshake_records;
+        bool is_endless; /* that has happened */
 };
 
 /* For one connection, or for a context that serves only one. The chain is judged before anything of ours is
