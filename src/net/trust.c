@@ -289,6 +289,25 @@ SSL_CTX *trust_context(struct trust *t, bool mutual)
         return t->contexts[mutual];
 }
 
+void trust_warm_up(struct trust *t)
+{
+        for (int mutual = 0; mutual < 2; mutual++) {
+                SSL *ssl = SSL_new(trust_context(t, mutual));
+                BIO *in = BIO_new(BIO_s_mem()), *out = BIO_new(BIO_s_mem());
+
+                if (ssl && in && out) {
+                        BIO_set_mem_eof_return(in, -1);
+                        SSL_set_bio(ssl, in, out); /* which owns them now */
+                        SSL_connect(ssl);
+                } else {
+                        BIO_free(in);
+                        BIO_free(out);
+                }
+                SSL_free(ssl);
+        }
+        ERR_clear_error();
+}
+
 /* ---- a root known by its subject only ---- */
 
 /* Takes the next component of "O = …, CN = …": up to a comma that no backslash escapes, blanks trimmed. */

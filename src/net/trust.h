@@ -37,6 +37,9 @@ int64_t trust_certificate_not_after(const struct trust *t);
 /* The shared client SSL_CTX: TLS 1.2 or better, no system trust, no verification by itself (callers judge
  * with trust_judge before they send anything). With `mutual` the node's certificate is offered. Borrowed. */
 SSL_CTX *trust_context(struct trust *t, bool mutual);
+/* Makes both contexts, and a ClientHello for nobody: what OpenSSL looks up at its first handshake takes 2 ms,
+ * which is nothing while packets are on their way and much when their answers are there. */
+void trust_warm_up(struct trust *t);
 /* A client context of the same settings with no trust and no certificate of its own: for looking at a peer
  * that there is nothing to verify against, and as the model for libraries that make their own. The caller's.
  */
