@@ -35,48 +35,56 @@ static uint32_t spec_hash(const struct probe_spec *s)
         return mix(h, s->name, strlen(s->name));
 }
 
-static const struct probe_spec **slot_of(struct planner *p, const struct probe_spec *s)
+/* What is done, then what is under way, then what is asked for in this call. */
+static const struct probe_spec *spec_at(const struct planner *p, size_t n)
+{
+        size_t done = p->in->done->count, pending = p->in->pending_count;
+
+        if (n < done)
+                return &p->in->done->items[n]->spec;
+        return n < done + pending ? p->in->pending[n - done].spec : &p->out->specs[n - done - pending];
+}
+
+static size_t spec_count(const struct planner *p)
+{
+        return p->in->done->count + p->in->pending_count + p->out->count;
+}
+
+/* Where it is, or where it belongs. */
+static uint32_t *slot_of(const struct planner *p, const struct probe_spec *s)
 {
         size_t i = spec_hash(s) & (p->known_size - 1);
 
-        while (p->known[i] && !probe_spec_equal(p->known[i], s))
+        while (p->known[i] && !probe_spec_equal(spec_at(p, p->known[i] - 1), s))
                 i = (i + 1) & (p->known_size - 1);
         return &p->known[i];
 }
 
+/* Keeps at least half of the slots empty. */
 static void know_all(struct planner *p)
 {
-        size_t count = p->in->done->count + p->in->pending_count;
-
-        for (p->known_size = 64; p->known_size < count * 2 + 2;)
+        for (p->known_size = 256; p->known_size < spec_count(p) * 4;)
                 p->known_size *= 2;
+        free(p->known);
         p->known = xcalloc(p->known_size, sizeof *p->known);
-        for (size_t i = 0; i < p->in->done->count; i++)
-                *slot_of(p, &p->in->done->items[i]->spec) = &p->in->done->items[i]->spec;
-        for (size_t i = 0; i < p->in->pending_count; i++)
-                *slot_of(p, p->in->pending[i].spec) = p->in->pending[i].spec;
-}
-
-/* Whether the spec is new among what was asked for in this call too: few, so a scan will do. */
-static bool is_new(struct planner *p, const struct probe_spec *s, size_t first_of_call)
-{
-        if (*slot_of(p, s))
-                return false;
-        for (size_t i = first_of_call; i < p->out->count; i++)
-                if (probe_spec_equal(&p->out->specs[i], s))
-                        return false;
-        return true;
+        for (size_t n = 0; n < spec_count(p); n++)
+                *slot_of(p, spec_at(p, n)) = (uint32_t)n + 1;
 }
 
 void plan_want(struct planner *p, const struct probe_spec *s)
 {
-        if (!is_new(p, s, p->out->count > 64 ? p->out->count - 64 : 0))
+        uint32_t *slot = slot_of(p, s);
+
+        if (*slot)
                 return;
         if (p->out->count == p->out->allocated) {
                 p->out->allocated = p->out->allocated ? p->out->allocated * 2 : 32;
                 p->out->specs = xrealloc_array(p->out->specs, p->out->allocated, sizeof *s);
         }
         p->out->specs[p->out->count++] = *s;
+        *slot = (uint32_t)spec_count(p);
+        if (spec_count(p) * 2 > p->known_size)
+                know_all(p);
 }
 
 const struct plan_pending *plan_find_pending(const struct planner *p, enum measurement_kind kind,

@@ -11,8 +11,9 @@ struct planner {
         const struct plan_input *in;
         struct plan_output *out;
         struct facts facts;
-        /* Open-addressing set of what is done or under way, so that a large profile stays linear. */
-        const struct probe_spec **known;
+        /* Open-addressing set of what is done, under way or asked for, so that a large profile stays linear:
+         * the number of each plus one, 0 for an empty slot. */
+        uint32_t *known;
         size_t known_size;
         double rtt_max_ms;
         bool lossy;
