@@ -121,6 +121,45 @@ static void say_upstream(struct rules *r, struct cause *c, const struct silence 
         }
 }
 
+static void block_everything(struct facts *f)
+{
+        for (size_t i = 0; i < f->service_count; i++) {
+                f->services[i].dns_impaired = true;
+                for (size_t k = 0; k < f->services[i].target_count; k++)
+                        if (!f->services[i].targets[k].explained)
+                                target_block(&f->services[i].targets[k], STAGE_TCP);
+        }
+}
+
+/* Where the gateway could not be asked (an ARP probe needs a right), all silence may as well be its own. */
+static void leave_open(struct rules *r)
+{
+        struct facts *f = &r->facts;
+        struct cause *c = rules_undetermined(r, NULL, "gateway.unreachable", "upstream.dead");
+        char gateway[INET_ADDR_TEXT];
+        bool seen_leaving = false;
+
+        r->upstream_dead = true;
+        cause_add_all_services(c, r);
+        cause_add_evidence(c, f->arp_gateway);
+        cause_add_evidence(c, f->neighbour);
+        for (size_t i = 0; i < f->list->count; i++)
+                if (counts_for_upstream(f->list->items[i])) {
+                        seen_leaving |= f->list->items[i]->left_host == YES;
+                        cause_add_evidence(c, f->list->items[i]);
+                        cause_add_endpoint(c, &f->list->items[i]->spec.target);
+                }
+        if (!seen_leaving)
+                strv_add_unique(&c->candidates, "firewall.local");
+        inet_addr_format(&f->site->gateway, gateway);
+        cause_say(c,
+                "Nothing answers, no DNS server and no control-plane address, and whether the gateway %s is "
+                "there could not be seen.",
+                gateway);
+        cause_advise(c, "Run the diagnosis as root: it then asks the gateway itself, by ARP.");
+        block_everything(f);
+}
+
 void rules_upstream(struct rules *r)
 {
         struct facts *f = &r->facts;
@@ -134,8 +173,12 @@ void rules_upstream(struct rules *r)
         look_for_silence(f, &silence);
         furthest_trace(f, &trace);
         /* Silent DNS servers alone are silent DNS servers. */
-        if (silence.broken || silence.endpoints < 2 || !silence.tcp || !gateway_lives(f, &trace))
+        if (silence.broken || silence.endpoints < 2 || !silence.tcp)
                 return;
+        if (!gateway_lives(f, &trace)) {
+                leave_open(r);
+                return;
+        }
         r->upstream_dead = true;
         c = rules_add(r, CAUSE_UPSTREAM_DEAD);
         cause_add_all_services(c, r);
@@ -151,10 +194,5 @@ void rules_upstream(struct rules *r)
                         cause_add_endpoint(c, &f->list->items[i]->spec.target);
                 }
         say_upstream(r, c, &silence);
-        for (size_t i = 0; i < f->service_count; i++) {
-                f->services[i].dns_impaired = true;
-                for (size_t k = 0; k < f->services[i].target_count; k++)
-                        if (!f->services[i].targets[k].explained)
-                                target_block(&f->services[i].targets[k], STAGE_TCP);
-        }
+        block_everything(f);
 }

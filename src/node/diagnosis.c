@@ -126,16 +126,12 @@ static int open_trust(struct run *r, struct error *ret_error)
         const struct profile *p = r->options->profile;
         struct trust_options o = {.certificate_path = r->options->site->certificate_path,
                 .key_path = r->options->site->key_path};
-        int e;
 
         if (!p || (!p->root_ca_path && !p->root_subject))
                 return 0;
         o.root_ca_path = p->root_ca_path;
         o.root_subject = p->root_subject;
-        e = trust_new(&o, &r->context.trust, ret_error);
-        if (e < 0 && p->path && ret_error && str_equal(ret_error->code, "trust.bad-root"))
-                error_prefix(ret_error, "%s: [profile]: root-ca", p->path);
-        return e;
+        return trust_new(&o, &r->context.trust, ret_error);
 }
 
 /* Watching is a help and no condition: without the right to it the run goes on and says so. */
