@@ -272,6 +272,6 @@ fault_small_mtu() {
         ip -n "$(ns r2)" route replace 192.0.2.0/24 via 10.255.1.1 mtu lock 1300
 }
 prove_small_mtu() {
-        check 'mtu = 1300' in_ns node ping -n -c 1 -W 1 -M do -s 1400 "${REPO[0]}"
+        check 'mtu = 1300' in_ns node ping -n -c 1 -W 1 -M 'do' -s 1400 "${REPO[0]}"
         check '^200, 262144' http "${REPO[0]}" 443 repo.grid.example '/.well-known/gridnode/payload?bytes=262144'
 }
