@@ -255,7 +255,9 @@ static void loop(struct run *r)
                 while (!r->stopped && !r->dirty) {
                         double now_ms = probe_context_now_ms(&r->context);
 
-                        if (now_ms >= until_ms || now_ms >= r->budget_ms)
+                        if (until_ms > r->budget_ms)
+                                until_ms = r->budget_ms;
+                        if (now_ms >= until_ms)
                                 break;
                         if (sd_event_run(r->context.event, (uint64_t)((until_ms - now_ms) * 1000) + 1) < 0)
                                 return;
