@@ -13,7 +13,8 @@ static void add_target(struct facts *f, struct service *s, const struct inet_add
                         s->targets[i].from_dns |= !from_profile;
                         return;
                 }
-        /* Whoever answers for a name decides how many addresses it has; how many are probed is decided here. */
+        /* Whoever answers for a name decides how many addresses it has; how many are probed is decided here.
+         */
         if (!from_profile && s->target_count >= FACTS_MAX_TARGETS)
                 return;
         s->targets = xrealloc_array(s->targets, s->target_count + 1, sizeof *s->targets);
@@ -365,7 +366,7 @@ bool facts_is_answer(const struct facts *f, const struct measurement *m)
 
 void facts_trace(const struct facts *f, const struct endpoint *to, struct trace_facts *ret)
 {
-        *ret = (struct trace_facts){0};
+        *ret = (struct trace_facts){.to = *to};
         for (size_t i = 0; i < f->list->count; i++) {
                 struct measurement *m = f->list->items[i];
 
@@ -384,6 +385,21 @@ void facts_trace(const struct facts *f, const struct endpoint *to, struct trace_
                         ret->answer_row = m;
                 }
         }
+}
+
+bool facts_next_hop_speaks(const struct facts *f, const struct trace_facts *trace)
+{
+        int next = trace->last.known ? trace->last.hop + 1 : 1;
+
+        for (size_t i = 0; i < f->list->count; i++) {
+                const struct measurement *m = f->list->items[i];
+
+                if (m->spec.kind == MEASUREMENT_HOP && m->spec.ttl == next && m->syns_unanswered == 0 &&
+                        (m->hop_answer == HOP_TIME_EXCEEDED || m->hop_answer == HOP_SYN_ACK) &&
+                        !endpoint_equal(&m->spec.target, &trace->to))
+                        return true;
+        }
+        return false;
 }
 
 int facts_hop_of(const struct facts *f, const struct inet_addr *device)

@@ -84,6 +84,7 @@ bool facts_is_answer(const struct facts *f, const struct measurement *m);
 /* The furthest hop that answered time-exceeded towards the target, and the first TTL at which something else
  * came; zero when nothing is known. */
 struct trace_facts {
+        struct endpoint to;
         struct hop_name last; /* furthest time-exceeded */
         struct measurement *last_row;
         int answer_ttl; /* smallest TTL with an RST, SYN-ACK or ICMP refusal */
@@ -92,5 +93,9 @@ struct trace_facts {
         bool traced;
 };
 void facts_trace(const struct facts *f, const struct endpoint *to, struct trace_facts *ret);
+/* The hop behind the last that answered towards this target gave an ICMP error or the host's SYN-ACK to
+ * another flow, at its first try: it has errors to spend, and its silence towards this target is no lack of
+ * them. */
+bool facts_next_hop_speaks(const struct facts *f, const struct trace_facts *trace);
 /* Hop number of a device: from any trace in which it answered; 1 for the gateway; 0 unknown. */
 int facts_hop_of(const struct facts *f, const struct inet_addr *device);

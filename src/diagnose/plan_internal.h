@@ -28,8 +28,8 @@ const struct plan_pending *plan_find_pending(const struct planner *p, enum measu
 /* Silent for so long that more evidence is worth gathering beside it. NULL is not. */
 bool plan_is_suspect(const struct planner *p, const struct plan_pending *q);
 
-/* The next TTLs towards a target: a few at once, and on as long as something answers. `device` may be NULL.
- */
-void plan_way_trace(struct planner *p, const struct endpoint *to, const char *device);
+/* The next TTLs towards a target, from `first_ttl` on: a few at once, and on as long as something answers.
+ * `device` may be NULL. */
+void plan_way_trace(struct planner *p, const struct endpoint *to, const char *device, int first_ttl);
 void plan_way_all(struct planner *p);
 void plan_service_all(struct planner *p);

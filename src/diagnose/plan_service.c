@@ -39,7 +39,7 @@ static void plan_sibling_trace(struct planner *p, const struct target *t)
 
                 if (m->spec.kind == MEASUREMENT_TCP && m->outcome == OUTCOME_OK && !m->spec.interface[0] &&
                         m->reply_ttl && inet_addr_equal(&m->spec.target.address, &t->endpoint.address)) {
-                        plan_way_trace(p, &m->spec.target, NULL);
+                        plan_way_trace(p, &m->spec.target, NULL, 1);
                         return;
                 }
         }
@@ -88,8 +88,8 @@ static void plan_tcp(struct planner *p, const struct target *t)
         }
 }
 
-/* A router limits its ICMP errors, so silence beside refusals, and silence of the whole way with its gateway,
- * is asked again once its bucket has a token: by then a refusal would have come. */
+/* A router limits its ICMP errors, so silence beside refusals, and silence from a hop that was not heard of
+ * by any flow, is asked again once its bucket has a token: by then a refusal would have come. */
 static bool deserves_asking_again(const struct planner *p, const struct target *t, bool rejected)
 {
         struct trace_facts trace;
@@ -97,7 +97,7 @@ static bool deserves_asking_again(const struct planner *p, const struct target *
         if (!t->tcp || t->tcp->outcome != OUTCOME_TIMEOUT || p->rtt_max_ms == 0)
                 return false;
         facts_trace(&p->facts, &t->endpoint, &trace);
-        return rejected || (trace.traced && !trace.last.known && !trace.answer_ttl);
+        return rejected || (trace.traced && !trace.answer_ttl && !facts_next_hop_speaks(&p->facts, &trace));
 }
 
 /* Of a connect or of a hop's SYN: where errors are limited, it may be a hop's that got the one token. */

@@ -7,10 +7,10 @@
 #define TRACES_MAX       4     /* targets traced in a run */
 #define TRACES_AT_ONCE   2
 
-void plan_way_trace(struct planner *p, const struct endpoint *to, const char *device)
+void plan_way_trace(struct planner *p, const struct endpoint *to, const char *device, int first_ttl)
 {
         struct probe_spec s = {.kind = MEASUREMENT_HOP, .target = *to};
-        int highest = 0, last_answered = 0, silent_pending = 0;
+        int highest = first_ttl - 1, last_answered = first_ttl - 1, silent_pending = 0;
         double youngest_ms = 1e9, begun_ms = p->in->now_ms;
 
         if (device)
@@ -44,7 +44,7 @@ void plan_way_trace(struct planner *p, const struct endpoint *to, const char *de
                 return;
         if (p->in->now_ms - begun_ms > HOP_TIME_MS + p->rtt_max_ms * 6 || highest + PLAN_HOP_WAVE > HOP_MAX)
                 return;
-        if (highest - last_answered >= PLAN_HOP_WAVE && highest > 0)
+        if (highest - last_answered >= PLAN_HOP_WAVE)
                 return; /* a whole wave without an answer: nothing further forwards, or nothing further tells
                          */
         /* Downwards, so that where a router spends its last ICMP token it spends it on a refusal, not on the
@@ -98,11 +98,35 @@ static bool first_wave_is_through(const struct planner *p)
         return false;
 }
 
+/* A flow that passes, traced beside those that do not: where the routers behind the drop answer it, they
+ * would have answered the others with a refusal, had they made one. The gateway's own hop is left out, to
+ * spare its ICMP. */
+static void plan_control_trace(struct planner *p)
+{
+        const struct endpoint *over_dns = NULL;
+
+        for (size_t i = 0; i < p->in->done->count; i++) {
+                const struct measurement *m = p->in->done->items[i];
+
+                if (m->spec.purpose != PURPOSE_SERVICE || m->outcome != OUTCOME_OK)
+                        continue;
+                if (m->spec.kind == MEASUREMENT_TCP) {
+                        plan_way_trace(p, &m->spec.target, NULL, 2);
+                        return;
+                }
+                if (m->spec.kind == MEASUREMENT_DNS && m->spec.transport == TRANSPORT_TCP)
+                        over_dns = &m->spec.target;
+        }
+        if (over_dns)
+                plan_way_trace(p, over_dns, NULL, 2);
+}
+
 /* One trace for each group of targets with the same range, port and fate. */
 void plan_way_all(struct planner *p)
 {
         struct facts *f = &p->facts;
         const struct target *traced[TRACES_MAX];
+        bool silent = false;
         /* Where nothing at all answers, one way tells as much as four. And a gateway has few ICMP errors to
          * spend: the later groups wait for the first answers. */
         size_t count = 0, most = p->rtt_max_ms == 0         ? 1
@@ -121,8 +145,11 @@ void plan_way_all(struct planner *p)
                         if (known)
                                 continue;
                         traced[count++] = t;
-                        plan_way_trace(p, &t->endpoint, t->captured ? facts_wan(f) : NULL);
+                        silent |= !t->tcp || t->tcp->outcome == OUTCOME_TIMEOUT;
+                        plan_way_trace(p, &t->endpoint, t->captured ? facts_wan(f) : NULL, 1);
                 }
+        if (silent)
+                plan_control_trace(p);
         /* Without any address to test, the servers' own way is all there is to look at. */
         for (size_t i = 0; !count && i < f->server_count; i++) {
                 struct endpoint to = f->servers[i].endpoint;
@@ -130,7 +157,7 @@ void plan_way_all(struct planner *p)
 
                 if (f->rtt_max_ms > 0 || (f->servers[i].tcp != TRANSPORT_DEAD && !plan_is_suspect(p, q)))
                         continue;
-                plan_way_trace(p, &to, NULL);
+                plan_way_trace(p, &to, NULL, 1);
                 break;
         }
 }

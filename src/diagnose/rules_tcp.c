@@ -181,11 +181,11 @@ static void rule_dropped(struct rules *r, struct target *t)
                         "leaves.");
                 return;
         }
-        if (!trace.last.known && !was_asked_again(r, t)) {
+        if (!was_asked_again(r, t) && !facts_next_hop_speaks(&r->facts, &trace)) {
                 add_undetermined(r, t, "tcp.dropped", "tcp.rejected",
-                        "Run it again with a larger --budget: routers limit their ICMP refusals, and none of "
-                        "the way "
-                        "answered.");
+                        "Run it again with a larger --budget: routers limit their ICMP refusals, and the "
+                        "next one "
+                        "on the way was not heard of.");
                 return;
         }
         c = tcp_cause(r, CAUSE_TCP_DROPPED, t, &trace.last, &nobody);
