@@ -151,7 +151,8 @@ static void write_report(const struct session *s, const struct report *r)
         if (!s->settings.json) {
                 report_write_text(r, &style, stdout);
                 if (r->profile && !r->profile[0] && !s->settings.replay_path)
-                        fputs("\nNo profile: this is this host's own network only. Name the control plane to "
+                        fputs("\nNo profile: this is this host's own network only. Name the control plane "
+                              "to\n"
                               "reach with --profile NAME, or profile = NAME in the site file.\n",
                                 stdout);
                 return;

@@ -332,7 +332,8 @@ static bool is_why(const struct cause *c, const struct service_result *s)
                 return false;
         if (!s->address_count || code == CAUSE_LINK_DOWN || code == CAUSE_ADDRESS_MISSING ||
                 code == CAUSE_ADDRESS_CONFLICT || code == CAUSE_GATEWAY_UNREACHABLE ||
-                code == CAUSE_UPSTREAM_DEAD || strv_contains(&c->targets, "default"))
+                code == CAUSE_UPSTREAM_DEAD || code == CAUSE_HTTP_PROXY_REQUIRED ||
+                code == CAUSE_HTTP_FILTERED || strv_contains(&c->targets, "default"))
                 return true;
         for (size_t k = 0; k < s->address_count; k++) {
                 struct endpoint e = {s->addresses[k].address, s->port};
@@ -385,25 +386,13 @@ static bool has_established_cause(const struct conclusion *o, const char *servic
         return false;
 }
 
-static enum verdict verdict_of_host(const struct conclusion *o)
-{
-        enum verdict v = VERDICT_HEALTHY;
-
-        for (size_t i = 0; i < o->cause_count; i++)
-                if (o->causes[i].severity == SEVERITY_CRITICAL)
-                        return VERDICT_BLOCKED;
-                else
-                        v = VERDICT_DEGRADED;
-        return v;
-}
-
-static enum verdict verdict_of(const struct conclusion *o)
+static enum verdict verdict_of(const struct facts *f, const struct conclusion *o)
 {
         enum verdict v = VERDICT_HEALTHY;
         size_t untested = 0;
 
         if (!o->service_count)
-                return verdict_of_host(o);
+                return rules_host_verdict(f, o);
         for (size_t i = 0; i < o->service_count; i++) {
                 const struct service_result *s = &o->services[i];
 
@@ -421,13 +410,12 @@ static enum verdict verdict_of(const struct conclusion *o)
         return untested && v == VERDICT_HEALTHY ? VERDICT_UNDETERMINED : v;
 }
 
-static char *summary_of_services(const struct conclusion *o)
+static char *summary_of_services(const struct facts *f, const struct conclusion *o)
 {
         size_t n = o->service_count;
 
         if (!n)
-                return xstrdup("This host's own network looks fine; no control plane was tested, "
-                               "since no profile was given.");
+                return rules_host_summary(f);
         for (size_t i = 0; i < n; i++)
                 if (o->services[i].state == SERVICE_NOT_TESTED)
                         return xasprintf("%s:%u could not be tested in the time given.", o->services[i].host,
@@ -439,12 +427,12 @@ static char *summary_of_services(const struct conclusion *o)
         return xasprintf("All %zu services of the control plane are reachable and genuine.", n);
 }
 
-static char *summary_of(const struct conclusion *o)
+static char *summary_of(const struct facts *f, const struct conclusion *o)
 {
         size_t more = o->cause_count - 1;
 
         if (!o->cause_count || (o->verdict == VERDICT_HEALTHY && o->service_count)) {
-                char *s = summary_of_services(o), *longer;
+                char *s = summary_of_services(f, o), *longer;
 
                 if (!o->cause_count)
                         return s;
@@ -507,7 +495,7 @@ void diagnose_conclude(struct measurement_list *list, struct conclusion *ret)
                 set_severity(&r, &ret->causes[i]);
         if (ret->cause_count)
                 qsort(ret->causes, ret->cause_count, sizeof *ret->causes, compare_causes);
-        ret->verdict = verdict_of(ret);
-        ret->summary = summary_of(ret);
+        ret->verdict = verdict_of(&r.facts, ret);
+        ret->summary = summary_of(&r.facts, ret);
         facts_done(&r.facts);
 }

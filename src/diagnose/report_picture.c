@@ -418,9 +418,28 @@ static int state_column(const struct paper *p, const struct report *r)
         return (column > p->width / 2 ? p->width / 2 : column) + 6;
 }
 
+/* Without a control plane: as far as the gateway, or as a cause lets one get. */
+static void draw_host(struct paper *p, const struct report *r, const struct facts *f)
+{
+        for (size_t i = 0; i < r->conclusion.cause_count; i++) {
+                const struct cause *c = &r->conclusion.causes[i];
+
+                if (c->severity == SEVERITY_CRITICAL && breaks[c->info->code].label) {
+                        draw_broken(p, r, f, c, NULL, "Internet");
+                        return;
+                }
+        }
+        draw_node(p, r);
+        draw_gateway(p, f, NULL);
+        paper_end_line(p);
+}
+
 void report_picture_services(struct paper *p, const struct report *r, const struct facts *f)
 {
         int column = state_column(p, r);
+
+        if (!r->conclusion.service_count)
+                draw_host(p, r, f);
 
         for (size_t i = 0; i < r->conclusion.service_count; i++) {
                 const struct service_result *s = &r->conclusion.services[i];

@@ -352,8 +352,7 @@ static void write_way(struct paper *p, const struct report *r)
 
         /* The facts only borrow the list; nothing in it is changed. */
         facts_build(&f, (struct measurement_list *)&r->measurements);
-        if (r->conclusion.service_count || f.server_count)
-                paper_heading(p, "The way");
+        paper_heading(p, "The way");
         report_picture_services(p, r, &f);
         report_picture_servers(p, r, &f);
         facts_done(&f);

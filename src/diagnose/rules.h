@@ -49,6 +49,10 @@ void rules_client_rejected(struct rules *r, struct target *t, const struct measu
 bool rules_is_portal(const struct measurement *m, const char *host);
 void rules_say_portal(struct cause *c, const struct service *s, const struct measurement *portal);
 
+/* Without services: what is said of this host's own network (conclude_host.c). The caller frees the text. */
+enum verdict rules_host_verdict(const struct facts *f, const struct conclusion *o);
+char *rules_host_summary(const struct facts *f);
+
 /* ---- the rules ---- */
 void rules_host(struct rules *r);     /* link, address, conflict, gateway, routes */
 void rules_local(struct rules *r);    /* firewall.local, reply.discarded */

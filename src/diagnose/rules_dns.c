@@ -115,10 +115,15 @@ static void add_refused(struct rules *r, struct server *s, const char *what, boo
                 impair_all(r);
         list = cause_target_list(c);
         cause_say(c, "The DNS server %s refuses: %s.", list, what);
-        cause_advise(c,
-                "Start the DNS service on %s, allow this node in its access list, or configure another "
-                "server.",
-                list);
+        if (inet_addr_is_loopback(&s->endpoint.address)) {
+                c->fixed_by = FIXED_BY_NODE;
+                cause_advise(c, "Start this host's own resolver, or configure another server than %s.", list);
+        } else {
+                cause_advise(c,
+                        "Start the DNS service on %s, allow this node in its access list, or configure "
+                        "another server.",
+                        list);
+        }
         free(list);
 }
 
@@ -197,8 +202,8 @@ static void say_no_name(struct rules *r, const struct measurement *m)
         } else if (m->outcome == OUTCOME_MALFORMED) {
                 cause_say(c, "The DNS server %s answers with bytes that are no DNS message.", list);
         } else {
-                cause_say(c, "The DNS server %s answers %s when asked for %s.", list, dns_rcode_to_string(m->rcode),
-                        m->spec.name);
+                cause_say(c, "The DNS server %s answers %s when asked for %s.", list,
+                        dns_rcode_to_string(m->rcode), m->spec.name);
         }
         switch (code) {
         case CAUSE_DNS_NO_SUCH_NAME:
@@ -287,6 +292,33 @@ static void rule_answers(struct rules *r)
                                  m->outcome == OUTCOME_MALFORMED) &&
                          !said_before(f, m) && !is_resolved_by(f, m))
                         say_no_name(r, m);
+        }
+}
+
+/* Without a control plane the servers are asked for the root's own, which every one that looks names up
+ * knows. A server that knows only its own domain may deny it: that is no fault of its. */
+static void rule_root(struct rules *r)
+{
+        for (size_t i = 0; r->facts.service_count == 0 && i < r->facts.server_count; i++) {
+                const struct server *s = &r->facts.servers[i];
+                const struct measurement *m = s->udp == TRANSPORT_ANSWERS ? s->udp_row : s->tcp_row;
+                struct cause *c;
+                char *list;
+
+                if (!rules_is_scored(m) || m->outcome != OUTCOME_RCODE || m->rcode == 3)
+                        continue;
+                c = dns_cause(r, code_of_rcode(m->rcode), NULL);
+                cause_add_endpoint(c, &s->endpoint);
+                cause_add_evidence(c, m);
+                list = cause_target_list(c);
+                cause_say(c, "The DNS server %s answers %s when asked for the root's name servers.", list,
+                        dns_rcode_to_string(m->rcode));
+                cause_advise(c,
+                        m->rcode == 5 ? "On %s, allow recursive queries from this node's address."
+                                      : "Check the forwarders of %s, its way out, and whether DNSSEC "
+                                        "validation fails there.",
+                        list);
+                free(list);
         }
 }
 
@@ -413,5 +445,6 @@ void rules_dns(struct rules *r)
                         rule_reachability(r, s);
         }
         rule_answers(r);
+        rule_root(r);
         rule_disagree(r);
 }

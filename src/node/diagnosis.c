@@ -9,6 +9,7 @@
 #include "probe/probe.h"
 
 #include <errno.h>
+#include <net/if_arp.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <time.h>
@@ -80,6 +81,41 @@ static struct inet_addr first_address(struct netlink *n, const char *interface)
         return (struct inet_addr){0};
 }
 
+/* Addresses and links that programs make for their own use. */
+static bool is_made_by_software(const char *name)
+{
+        static const char *const beginnings[] = {"docker", "br-", "veth", "virbr", "vnet", "tap", "tun", "wg",
+                "lxc", "cni", "flannel", "dummy"};
+
+        for (size_t i = 0; i < ELEMENTS(beginnings); i++)
+                if (str_starts_with(name, beginnings[i]))
+                        return true;
+        return false;
+}
+
+/* Without a default route: the host's one network card, where that is what is down or has no address. Then
+ * the report can say so instead of "no route". "" otherwise. */
+static void guess_broken_interface(struct netlink *n, char ret[IFNAMSIZ])
+{
+        _cleanup_free_ struct netlink_link *links = NULL;
+        const struct netlink_link *only = NULL;
+        struct inet_addr address;
+        size_t count, cards = 0;
+
+        if (netlink_list_links(n, &links, &count) < 0)
+                return;
+        for (size_t i = 0; i < count; i++)
+                if (links[i].hardware_type == ARPHRD_ETHER && !is_made_by_software(links[i].name)) {
+                        only = &links[i];
+                        cards++;
+                }
+        if (cards != 1)
+                return;
+        address = first_address(n, only->name);
+        if (!only->up || !only->carrier || !inet_addr_is_set(&address))
+                str_copy(ret, IFNAMSIZ, only->name);
+}
+
 static struct inet_addr choose_source(
         struct run *r, struct netlink *n, const struct netlink_route *standard, const char *interface)
 {
@@ -91,6 +127,8 @@ static struct inet_addr choose_source(
         /* The site's static address belongs to the site's interface, not to another one given by hand. */
         if (o->site->wan.mode == SITE_ADDRESS_STATIC && str_equal(interface, o->site->wan.interface))
                 return o->site->wan.address.address;
+        if (!interface[0])
+                return (struct inet_addr){0};
         if (str_equal(standard->interface, interface) && netlink_route_source(n, standard, &a) == 0)
                 return a;
         return first_address(n, interface);
@@ -108,6 +146,8 @@ static int find_wan(struct run *r, struct configuration *ret, struct error *ret_
         if (netlink_default_route(n, AF_INET, &standard) < 0)
                 standard = (struct netlink_route){0};
         choose_interface(r, n, &standard, ret->interface);
+        if (!ret->interface[0])
+                guess_broken_interface(n, ret->interface);
         ret->source = choose_source(r, n, &standard, ret->interface);
         ret->gateway = r->options->site->wan.gateway;
         if (!inet_addr_is_set(&ret->gateway) && str_equal(standard.interface, ret->interface))

@@ -667,4 +667,5 @@ os.environ.setdefault("LC_ALL", "C.UTF-8")
 os.environ.setdefault("ASAN_OPTIONS", "detect_leaks=1:exitcode=99")
 os.environ.setdefault("UBSAN_OPTIONS", "halt_on_error=1:print_stacktrace=1:exitcode=99")
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job is born with it ignored
 sys.exit(main())
