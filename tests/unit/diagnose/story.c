@@ -636,6 +636,26 @@ struct measurement *story_hop(
         return m;
 }
 
+/* Something that passes is traced beside it: where the routers further on answer that one, their silence
+ * towards the other is no lack of ICMP errors to spend. */
+static void trace_beside(struct story *s)
+{
+        char target[INET_ADDR_TEXT] = "";
+
+        for (size_t i = 0; !target[0] && i < s->list.count; i++) {
+                const struct measurement *m = s->list.items[i];
+
+                if ((m->spec.kind == MEASUREMENT_TCP || m->spec.transport == TRANSPORT_TCP) &&
+                        (m->spec.kind == MEASUREMENT_TCP || m->spec.kind == MEASUREMENT_DNS) &&
+                        m->spec.purpose == PURPOSE_SERVICE && m->outcome == OUTCOME_OK)
+                        endpoint_format(&m->spec.target, target);
+        }
+        if (!target[0] || find(s, MEASUREMENT_HOP, PURPOSE_SERVICE, target))
+                return;
+        story_hop(s, target, 2, HOP_TIME_EXCEEDED, ROUTER);
+        story_hop(s, target, 3, HOP_SYN_ACK, NULL);
+}
+
 void story_trace(struct story *s, const char *target, int hops)
 {
         static const char *const routers[] = {GATEWAY, ROUTER};
@@ -643,6 +663,8 @@ void story_trace(struct story *s, const char *target, int hops)
         for (int i = 1; i <= hops + 4; i++)
                 story_hop(s, target, (uint8_t)i, i <= hops ? HOP_TIME_EXCEEDED : HOP_SILENT,
                         i <= hops ? routers[i - 1] : NULL);
+        if (hops)
+                trace_beside(s);
 }
 
 /* ---- what is concluded ---- */

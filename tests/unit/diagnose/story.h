@@ -93,7 +93,8 @@ void story_interception(struct story *s, const char *address); /* that address a
 void story_silence(struct story *s);
 
 /* ---- traces ---- */
-/* Hops 1 to `hops` (at most 2) tell their names, and four more are silent. */
+/* Hops 1 to `hops` (at most 2) tell their names, and four more are silent; what passes is traced beside it.
+ */
 void story_trace(struct story *s, const char *target, int hops);
 struct measurement *story_hop(
         struct story *s, const char *target, uint8_t ttl, enum hop_answer answer, const char *by);

@@ -235,6 +235,56 @@ static void test_unexplained_on_one_address(void **state)
         assert_string_equal(story_states(&s), "repo=degraded control=ok");
 }
 
+static void test_summaries_of_health(void **state)
+{
+        _story_ one = {0}, three = {0};
+        struct measurement *m;
+
+        (void)state;
+        story_healthy(&one);
+        for (size_t i = 0; i < one.list.count; i++)
+                if (one.list.items[i]->spec.kind == MEASUREMENT_SERVICE &&
+                        str_equal(one.list.items[i]->spec.service, "control"))
+                        one.list.items[i]->spec.kind = MEASUREMENT_CAPTURE;
+        assert_story(&one, "healthy", "");
+        assert_string_equal(one.conclusion.summary, REPO ":443 is reachable and genuine.");
+
+        story_healthy(&three);
+        m = story_add(&three, MEASUREMENT_SERVICE, NULL);
+        str_copy(m->spec.service, sizeof m->spec.service, "repo2");
+        str_copy(m->spec.name, sizeof m->spec.name, REPO);
+        m->spec.target.port = 443;
+        m->spec.tls = SERVICE_TLS_NONE;
+        strv_add(&m->addresses, "198.51.100.20");
+        story_conclude(&three);
+        assert_int_equal(three.conclusion.service_count, 3);
+        assert_string_equal(
+                three.conclusion.summary, "All 3 services of the control plane are reachable and genuine.");
+}
+
+/* The same endpoint serves two services by two names, of which one is refused by its certificate's name. */
+static void test_two_services_on_one_endpoint(void **state)
+{
+        _story_ s = {0};
+        struct measurement *m;
+
+        (void)state;
+        story_healthy(&s);
+        m = story_add(&s, MEASUREMENT_SERVICE, NULL);
+        str_copy(m->spec.service, sizeof m->spec.service, "mirror");
+        str_copy(m->spec.name, sizeof m->spec.name, "mirror.grid.example");
+        m->spec.target.port = 443;
+        strv_add(&m->addresses, "198.51.100.20");
+        m = story_add(&s, MEASUREMENT_TLS, REPO1);
+        str_copy(m->spec.service, sizeof m->spec.service, "mirror");
+        m->outcome = OUTCOME_UNTRUSTED;
+        m->stage = STAGE_TLS;
+        m->chain_trusted = YES;
+        m->chain_name_matches = NO;
+        assert_story(&s, "blocked", "tls.name_mismatch");
+        assert_string_equal(story_states(&s), "repo=ok control=ok mirror=blocked");
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
@@ -252,6 +302,8 @@ int main(void)
                 cmocka_unit_test(test_unexplained_beside_explained),
                 cmocka_unit_test(test_unexplained_beside_dead_dns),
                 cmocka_unit_test(test_unexplained_on_one_address),
+                cmocka_unit_test(test_summaries_of_health),
+                cmocka_unit_test(test_two_services_on_one_endpoint),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

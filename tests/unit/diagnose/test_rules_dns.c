@@ -399,6 +399,59 @@ static void test_no_profile(void **state)
         assert_story(&s, "degraded", "(dns.unreachable)");
 }
 
+static void test_tcp_refused_by_firewall(void **state)
+{
+        _story_ s = {0};
+
+        (void)state;
+        story_healthy(&s);
+        story_server(&s, DNS1, TRANSPORT_TCP, OUTCOME_REJECTED);
+        for (size_t i = 0; i < s.list.count; i++)
+                if (s.list.items[i]->spec.kind == MEASUREMENT_DNS &&
+                        s.list.items[i]->spec.transport == TRANSPORT_TCP &&
+                        s.list.items[i]->outcome == OUTCOME_REJECTED)
+                        inet_addr_parse(GATEWAY, &s.list.items[i]->by);
+        assert_story(&s, "healthy", "(dns.tcp_blocked)");
+        assert_non_null(strstr(story_cause(&s, "dns.tcp_blocked")->summary, GATEWAY));
+}
+
+/* Dropped over UDP and reset over TCP; and no UDP service where TCP answers. */
+static void test_mixed_refusals(void **state)
+{
+        _story_ s = {0};
+
+        (void)state;
+        story_healthy(&s);
+        story_server(&s, DNS1, TRANSPORT_UDP, OUTCOME_TIMEOUT);
+        story_server(&s, DNS1, TRANSPORT_TCP, OUTCOME_RESET);
+        story_server(&s, DNS2, TRANSPORT_UDP, OUTCOME_RESET);
+        assert_story(&s, "degraded", "(dns.refused)");
+        assert_string_equal(story_targets(&s, "dns.refused"), DNS1 " " DNS2);
+}
+
+static void test_no_dns_message(void **state)
+{
+        _story_ s = {0};
+
+        (void)state;
+        story_healthy(&s);
+        story_server(&s, DNS2, TRANSPORT_UDP, OUTCOME_MALFORMED);
+        story_server(&s, DNS2, TRANSPORT_TCP, OUTCOME_MALFORMED);
+        assert_story(&s, "degraded", "(dns.server_failure)");
+}
+
+/* The time was over before anything came: not tested, and nobody's fault. */
+static void test_not_tested(void **state)
+{
+        _story_ s = {0};
+
+        (void)state;
+        story_healthy(&s);
+        story_server(&s, DNS2, TRANSPORT_UDP, OUTCOME_NOT_TESTED);
+        story_server(&s, DNS2, TRANSPORT_TCP, OUTCOME_NOT_TESTED);
+        assert_story(&s, "healthy", "");
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
@@ -430,6 +483,10 @@ int main(void)
                 cmocka_unit_test(test_intercepted_lies),
                 cmocka_unit_test(test_interception_probe_rejected),
                 cmocka_unit_test(test_no_profile),
+                cmocka_unit_test(test_tcp_refused_by_firewall),
+                cmocka_unit_test(test_mixed_refusals),
+                cmocka_unit_test(test_no_dns_message),
+                cmocka_unit_test(test_not_tested),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

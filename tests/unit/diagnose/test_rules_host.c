@@ -404,6 +404,72 @@ static void test_unrelated_lan_route(void **state)
         assert_story(&s, "healthy", "");
 }
 
+/* Nothing answers, and the gateway was not to be asked: whose silence it is stays open. */
+static void test_gateway_not_seen(void **state)
+{
+        _story_ s = {0};
+        struct measurement *m;
+        struct cause *c;
+
+        (void)state;
+        story_healthy(&s);
+        story_silence(&s);
+        story_no_capture(&s);
+        m = story_find(&s, MEASUREMENT_NEIGHBOUR, PURPOSE_SERVICE, NULL);
+        str_copy(m->neighbour_state, sizeof m->neighbour_state, "stale");
+        assert_story(&s, "undetermined", "undetermined");
+        c = story_cause(&s, "undetermined");
+        assert_true(strv_contains(&c->candidates, "gateway.unreachable"));
+        assert_true(strv_contains(&c->candidates, "upstream.dead"));
+}
+
+static void test_no_such_interface(void **state)
+{
+        _story_ s = {0};
+
+        (void)state;
+        story_healthy(&s);
+        story_silence(&s);
+        story_find(&s, MEASUREMENT_LINK, PURPOSE_SERVICE, NULL)->outcome = OUTCOME_MISSING;
+        assert_story(&s, "blocked", "link.down");
+        assert_non_null(strstr(story_cause(&s, "link.down")->summary, "no interface named eth0"));
+}
+
+/* One route, several targets: one cause. A failure to look a route up is no word on routes. */
+static void test_one_route_one_cause(void **state)
+{
+        _story_ s = {0};
+        struct measurement *m;
+
+        (void)state;
+        story_healthy(&s);
+        story_route(&s, REPO1, LAN_ROUTE, "eth1");
+        story_route(&s, CONTROL1, LAN_ROUTE, "eth1");
+        story_tcp(&s, REPO1, OUTCOME_TIMEOUT);
+        story_tcp(&s, CONTROL1, OUTCOME_TIMEOUT);
+        story_device(&s, REPO1, OUTCOME_OK);
+        story_device(&s, CONTROL1, OUTCOME_OK);
+        m = story_find(&s, MEASUREMENT_ROUTE, PURPOSE_SERVICE, CONTROL2);
+        m->outcome = OUTCOME_LOCAL_ERROR;
+        m->error_number = EMFILE;
+        assert_story(&s, "degraded", "(route.captured)");
+        assert_string_equal(story_targets(&s, "route.captured"), REPO1 " " CONTROL1);
+}
+
+/* Without a profile the host itself is still judged. */
+static void test_link_down_without_profile(void **state)
+{
+        _story_ s = {0};
+
+        (void)state;
+        story_healthy(&s);
+        story_silence(&s);
+        story_drop(&s, MEASUREMENT_PROFILE, NULL);
+        story_drop(&s, MEASUREMENT_SERVICE, NULL);
+        story_find(&s, MEASUREMENT_LINK, PURPOSE_SERVICE, NULL)->outcome = OUTCOME_DOWN;
+        assert_story(&s, "blocked", "link.down");
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
@@ -434,6 +500,10 @@ int main(void)
                 cmocka_unit_test(test_pending),
                 cmocka_unit_test(test_overruled),
                 cmocka_unit_test(test_unrelated_lan_route),
+                cmocka_unit_test(test_gateway_not_seen),
+                cmocka_unit_test(test_no_such_interface),
+                cmocka_unit_test(test_one_route_one_cause),
+                cmocka_unit_test(test_link_down_without_profile),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

@@ -303,6 +303,53 @@ static void test_limited_refusals_are_no_loss(void **state)
         assert_story(&s, "blocked", "tcp.rejected");
 }
 
+static void test_portal_on_a_plain_service(void **state)
+{
+        _story_ s = {0};
+
+        (void)state;
+        story_healthy(&s);
+        plain_repo(&s);
+        story_http(&s, REPO1, 302)->location = xstrdup("http://login.hotel.example/");
+        story_http(&s, REPO2, 302)->location = xstrdup("http://login.hotel.example/");
+        assert_story(&s, "blocked", "http.captive_portal");
+}
+
+/* Hosts of the service's own domain are no strangers. */
+static void test_redirect_within_the_domain(void **state)
+{
+        _story_ s = {0};
+
+        (void)state;
+        story_healthy(&s);
+        plain_repo(&s);
+        story_http(&s, REPO1, 302)->location = xstrdup("http://mirror.grid.example/");
+        assert_story(&s, "healthy", "");
+}
+
+/* TLS is complete, and then nothing, twice. */
+static void test_no_answer_twice(void **state)
+{
+        _story_ s = {0};
+        struct measurement *m;
+
+        (void)state;
+        story_healthy(&s);
+        story_drop(&s, MEASUREMENT_HTTP, REPO1);
+        for (unsigned i = 0; i < 2; i++) {
+                m = story_add(&s, MEASUREMENT_HTTP, REPO1);
+                m->spec = story_find(&s, MEASUREMENT_TLS, PURPOSE_SERVICE, REPO1)->spec;
+                m->spec.kind = MEASUREMENT_HTTP;
+                m->spec.attempt = i;
+                m->outcome = OUTCOME_CLOSED;
+                m->stage = STAGE_HTTP;
+                if (i == 0)
+                        assert_story(&s, "healthy", "");
+        }
+        assert_story(&s, "undetermined", "(undetermined)");
+        assert_true(strv_contains(&story_cause(&s, "undetermined")->candidates, "service.down"));
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
@@ -327,6 +374,9 @@ int main(void)
                 cmocka_unit_test(test_one_slow_answer),
                 cmocka_unit_test(test_lossy),
                 cmocka_unit_test(test_limited_refusals_are_no_loss),
+                cmocka_unit_test(test_portal_on_a_plain_service),
+                cmocka_unit_test(test_redirect_within_the_domain),
+                cmocka_unit_test(test_no_answer_twice),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

@@ -6,7 +6,6 @@
 // clang-format on
 #include "story.h"
 
-#include <errno.h>
 #include <string.h>
 
 /* ---- dropped ---- */
@@ -356,215 +355,6 @@ static void test_transparent_proxy(void **state)
         assert_story(&s, "healthy", "");
 }
 
-/* ---- nothing beyond ---- */
-
-static void test_upstream_dead(void **state)
-{
-        _story_ s = {0};
-
-        (void)state;
-        story_healthy(&s);
-        story_silence(&s);
-        story_trace(&s, REPO1, 1);
-        assert_story(&s, "blocked", "upstream.dead");
-        assert_null(strstr(s.conclusion.summary, "443"));
-        assert_int_equal(story_cause(&s, "upstream.dead")->after.hop, 1);
-}
-
-static void test_upstream_dead_further_on(void **state)
-{
-        _story_ s = {0};
-
-        (void)state;
-        story_healthy(&s);
-        story_silence(&s);
-        story_trace(&s, REPO1, 2);
-        assert_story(&s, "blocked", "upstream.dead");
-        assert_int_equal(story_cause(&s, "upstream.dead")->after.hop, 2);
-}
-
-static void test_upstream_says_unreachable(void **state)
-{
-        _story_ s = {0};
-        static const char *const all[] = {REPO1, REPO2, CONTROL1, CONTROL2};
-
-        (void)state;
-        story_healthy(&s);
-        story_silence(&s);
-        for (int i = 0; i < 4; i++)
-                story_rejected(&s, all[i], GATEWAY)->icmp_code = 0;
-        assert_story(&s, "blocked", "upstream.dead");
-        assert_true(story_cause(&s, "upstream.dead")->by.known);
-}
-
-/* One DNS server answers: then it is those ports, and the other server. */
-static void test_one_server_answers(void **state)
-{
-        _story_ s = {0};
-
-        (void)state;
-        story_healthy(&s);
-        story_silence(&s);
-        for (size_t i = 0; i < s.list.count; i++)
-                if (s.list.items[i]->spec.kind == MEASUREMENT_DNS &&
-                        s.list.items[i]->spec.purpose == PURPOSE_SERVICE &&
-                        s.list.items[i]->spec.target.address.bytes[0] == 198) {
-                        s.list.items[i]->outcome = OUTCOME_NO_DATA;
-                        if (s.list.items[i]->spec.dns_type == 1) {
-                                s.list.items[i]->outcome = OUTCOME_OK;
-                                strv_add(&s.list.items[i]->addresses,
-                                        str_equal(s.list.items[i]->spec.name, REPO) ? "198.51.100.20"
-                                                                                    : "198.51.100.21");
-                        }
-                        s.list.items[i]->answered = YES;
-                }
-        story_trace(&s, REPO1, 1);
-        story_trace(&s, REPO2, 1);
-        story_trace(&s, CONTROL1, 1);
-        story_trace(&s, CONTROL2, 1);
-        assert_story(&s, "blocked", "tcp.dropped tcp.dropped (dns.unreachable)");
-}
-
-/* The far host's own "port unreachable" for the interception probe came back: something is there. */
-static void test_port_unreachable_from_beyond(void **state)
-{
-        _story_ s = {0};
-
-        (void)state;
-        story_healthy(&s);
-        story_silence(&s);
-        story_find(&s, MEASUREMENT_DNS, PURPOSE_INTERCEPTION, "198.51.100.20:53")->outcome = OUTCOME_REJECTED;
-        story_trace(&s, REPO1, 1);
-        story_trace(&s, REPO2, 1);
-        story_trace(&s, CONTROL1, 1);
-        story_trace(&s, CONTROL2, 1);
-        assert_story(&s, "blocked", "tcp.dropped tcp.dropped (dns.unreachable)");
-}
-
-/* ---- this machine's own firewall ---- */
-
-static void test_local_drop(void **state)
-{
-        _story_ s = {0};
-
-        (void)state;
-        story_healthy(&s);
-        story_port(&s, 443, OUTCOME_TIMEOUT);
-        story_find(&s, MEASUREMENT_TCP, PURPOSE_SERVICE, REPO1)->left_host = NO;
-        story_find(&s, MEASUREMENT_TCP, PURPOSE_SERVICE, REPO2)->left_host = NO;
-        assert_story(&s, "blocked", "firewall.local");
-        assert_int_equal(story_cause(&s, "firewall.local")->fixed_by, FIXED_BY_NODE);
-}
-
-static void test_local_reject(void **state)
-{
-        _story_ s = {0};
-
-        (void)state;
-        story_healthy(&s);
-        story_rejected(&s, REPO1, "192.0.2.10")->left_host = NO;
-        story_rejected(&s, REPO2, "127.0.0.1")->left_host = NO;
-        assert_story(&s, "blocked", "firewall.local");
-}
-
-static void test_local_reset(void **state)
-{
-        _story_ s = {0};
-        struct measurement *m;
-
-        (void)state;
-        story_healthy(&s);
-        for (int i = 0; i < 2; i++) {
-                m = story_reset(&s, i ? REPO2 : REPO1, 64);
-                str_copy(m->reply_interface, sizeof m->reply_interface, "lo");
-                m->left_host = NO;
-        }
-        assert_story(&s, "blocked", "firewall.local");
-}
-
-static void test_local_eperm(void **state)
-{
-        _story_ s = {0};
-
-        (void)state;
-        story_healthy(&s);
-        story_server(&s, DNS1, TRANSPORT_UDP, OUTCOME_LOCAL_ERROR);
-        for (size_t i = 0; i < s.list.count; i++)
-                if (s.list.items[i]->outcome == OUTCOME_LOCAL_ERROR)
-                        s.list.items[i]->error_number = EPERM;
-        assert_story(&s, "degraded", "(firewall.local)");
-}
-
-/* A silent neighbour on our own segment: the SYN waits for ARP and never leaves either. */
-static void test_silent_neighbour(void **state)
-{
-        _story_ s = {0};
-
-        (void)state;
-        story_healthy(&s);
-        story_route(&s, DNS1, "192.0.2.0/24", "eth0");
-        story_server(&s, DNS1, TRANSPORT_UDP, OUTCOME_TIMEOUT);
-        story_server(&s, DNS1, TRANSPORT_TCP, OUTCOME_LOCAL_ERROR);
-        for (size_t i = 0; i < s.list.count; i++) {
-                struct measurement *m = s.list.items[i];
-
-                if (m->spec.kind == MEASUREMENT_DNS && m->spec.purpose == PURPOSE_SERVICE &&
-                        m->outcome != OUTCOME_OK && m->outcome != OUTCOME_NO_DATA) {
-                        m->left_host = NO;
-                        m->error_number = m->outcome == OUTCOME_LOCAL_ERROR ? EHOSTUNREACH : 0;
-                }
-        }
-        assert_story(&s, "degraded", "(dns.unreachable)");
-}
-
-/* The gateway does not answer ARP: nothing can leave, and no rule of ours holds it back. */
-static void test_waits_for_the_gateway(void **state)
-{
-        _story_ s = {0};
-
-        (void)state;
-        story_healthy(&s);
-        story_silence(&s);
-        story_find(&s, MEASUREMENT_ARP, PURPOSE_GATEWAY, NULL)->outcome = OUTCOME_TIMEOUT;
-        for (size_t i = 0; i < s.list.count; i++)
-                if (s.list.items[i]->outcome == OUTCOME_TIMEOUT)
-                        s.list.items[i]->left_host = NO;
-        assert_story(&s, "blocked", "gateway.unreachable");
-}
-
-/* ---- answers thrown away ---- */
-
-static void test_discarded(void **state)
-{
-        _story_ s = {0};
-        struct measurement *m;
-
-        (void)state;
-        story_healthy(&s);
-        for (int i = 0; i < 2; i++) {
-                m = story_tcp(&s, i ? REPO2 : REPO1, OUTCOME_TIMEOUT);
-                m->reply_seen = YES;
-                str_copy(m->reply_interface, sizeof m->reply_interface, "eth0");
-        }
-        assert_story(&s, "blocked", "reply.discarded");
-        assert_int_equal(story_cause(&s, "reply.discarded")->fixed_by, FIXED_BY_NODE);
-}
-
-/* They come in by another interface: the reverse-path filter. */
-static void test_discarded_by_rp_filter(void **state)
-{
-        _story_ s = {0};
-        struct measurement *m;
-
-        (void)state;
-        story_healthy(&s);
-        m = story_tcp(&s, REPO2, OUTCOME_TIMEOUT);
-        m->reply_seen = YES;
-        str_copy(m->reply_interface, sizeof m->reply_interface, "eth1");
-        assert_story(&s, "degraded", "(reply.discarded)");
-        assert_non_null(strstr(story_cause(&s, "reply.discarded")->summary, "reverse-path"));
-}
-
 /* ---- a proxy ---- */
 
 static void test_proxy_required(void **state)
@@ -626,6 +416,82 @@ static void test_independent_faults(void **state)
         assert_string_equal(story_states(&s), "repo=blocked control=degraded");
 }
 
+/* Blocked, and the configured proxy lets nobody through who does not sign in. */
+static void test_proxy_demands_sign_in(void **state)
+{
+        _story_ s = {0};
+
+        (void)state;
+        story_healthy(&s);
+        story_port(&s, 443, OUTCOME_TIMEOUT);
+        story_trace(&s, REPO1, 1);
+        story_trace(&s, REPO2, 1);
+        story_proxy(&s, REPO1, 407);
+        assert_story(&s, "blocked", "tcp.dropped http.proxy_required");
+}
+
+static void test_proxy_refuses(void **state)
+{
+        _story_ s = {0};
+
+        (void)state;
+        story_healthy(&s);
+        story_port(&s, 443, OUTCOME_TIMEOUT);
+        story_trace(&s, REPO1, 1);
+        story_trace(&s, REPO2, 1);
+        story_proxy(&s, REPO1, 403);
+        assert_story(&s, "blocked", "tcp.dropped http.filtered");
+        /* Where the service is reached without it, what the proxy refuses hurts nobody. */
+        story_port(&s, 443, OUTCOME_OK);
+        story_tls(&s, REPO1, OUTCOME_OK);
+        story_tls(&s, REPO2, OUTCOME_OK);
+        assert_story(&s, "healthy", "");
+}
+
+/* Each way of saying no has its words. */
+static void test_words_of_refusal(void **state)
+{
+        static const struct {
+                int code;
+                const char *words;
+        } rows[] = {{1, "host unreachable"}, {2, "protocol unreachable"}, {3, "port unreachable"},
+                {13, "administratively prohibited"}, {7, "destination unreachable"}};
+
+        (void)state;
+        for (size_t i = 0; i < ELEMENTS(rows); i++) {
+                _story_ s = {0};
+
+                story_healthy(&s);
+                story_rejected(&s, REPO1, GATEWAY)->icmp_code = rows[i].code;
+                assert_story(&s, "degraded", "(tcp.rejected)");
+                assert_non_null(strstr(story_cause(&s, "tcp.rejected")->summary, rows[i].words));
+        }
+}
+
+/* A sign-in page that drops 443 and answers 80. */
+static void test_portal_that_drops(void **state)
+{
+        _story_ s = {0};
+        struct measurement *m;
+
+        (void)state;
+        story_healthy(&s);
+        story_port(&s, 443, OUTCOME_TIMEOUT);
+        story_trace(&s, REPO1, 1);
+        story_trace(&s, REPO2, 1);
+        m = story_add(&s, MEASUREMENT_HTTP, "198.51.100.20:80");
+        str_copy(m->spec.service, sizeof m->spec.service, "repo");
+        str_copy(m->spec.name, sizeof m->spec.name, REPO);
+        m->spec.purpose = PURPOSE_PORTAL;
+        m->spec.tls = SERVICE_TLS_NONE;
+        m->stage = STAGE_HTTP;
+        m->http_status = 511;
+        assert_story(&s, "blocked", "http.captive_portal");
+        /* The control plane's own web server on port 80 is no sign-in page. */
+        m->http_status = 404;
+        assert_story(&s, "blocked", "tcp.dropped");
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
@@ -652,23 +518,14 @@ int main(void)
                 cmocka_unit_test(test_reset_without_capture),
                 cmocka_unit_test(test_reset_beside_a_transparent_proxy),
                 cmocka_unit_test(test_transparent_proxy),
-                cmocka_unit_test(test_upstream_dead),
-                cmocka_unit_test(test_upstream_dead_further_on),
-                cmocka_unit_test(test_upstream_says_unreachable),
-                cmocka_unit_test(test_one_server_answers),
-                cmocka_unit_test(test_port_unreachable_from_beyond),
-                cmocka_unit_test(test_local_drop),
-                cmocka_unit_test(test_local_reject),
-                cmocka_unit_test(test_local_reset),
-                cmocka_unit_test(test_local_eperm),
-                cmocka_unit_test(test_silent_neighbour),
-                cmocka_unit_test(test_waits_for_the_gateway),
-                cmocka_unit_test(test_discarded),
-                cmocka_unit_test(test_discarded_by_rp_filter),
                 cmocka_unit_test(test_proxy_required),
                 cmocka_unit_test(test_proxy_not_required),
                 cmocka_unit_test(test_proxy_is_no_help),
                 cmocka_unit_test(test_independent_faults),
+                cmocka_unit_test(test_proxy_demands_sign_in),
+                cmocka_unit_test(test_proxy_refuses),
+                cmocka_unit_test(test_words_of_refusal),
+                cmocka_unit_test(test_portal_that_drops),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

@@ -442,6 +442,38 @@ static void test_riddles_are_kept_apart(void **state)
                 assert_int_equal(s.conclusion.causes[i].candidates.count, 2);
 }
 
+/* The span is said in what people count in. */
+static void test_clock_off_by_hours(void **state)
+{
+        _story_ s = {0};
+
+        (void)state;
+        story_healthy(&s);
+        not_valid_now(&s, REPO1, 0, 90);
+        story_find(&s, MEASUREMENT_TLS, PURPOSE_SERVICE, REPO1)->not_before_unix = STORY_NOW + 60;
+        story_peer_time(&s, REPO1, -5 * 3600);
+        assert_story(&s, "degraded", "(clock.wrong)");
+        assert_non_null(strstr(story_cause(&s, "clock.wrong")->summary, "5 hours slow"));
+        story_find(&s, MEASUREMENT_HTTP, PURPOSE_TIME, REPO1)->peer_unix = STORY_NOW + 1500;
+        assert_story(&s, "degraded", "(clock.wrong)");
+        assert_non_null(strstr(story_cause(&s, "clock.wrong")->summary, "25 minutes slow"));
+}
+
+/* "Access denied" before anybody asked for a certificate is a filter's word, or a server's on something else.
+ */
+static void test_denied_before_the_certificate(void **state)
+{
+        _story_ s = {0};
+
+        (void)state;
+        story_healthy(&s);
+        alert(&s, CONTROL1, 49)->client_certificate_asked = NO;
+        alert(&s, CONTROL2, 49)->client_certificate_asked = NO;
+        story_conclude(&s);
+        assert_null(strstr(story_codes(&s), "tls.client_rejected"));
+        assert_story(&s, "undetermined", "undetermined");
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
@@ -473,6 +505,8 @@ int main(void)
                 cmocka_unit_test(test_other_bad_request),
                 cmocka_unit_test(test_other_alert),
                 cmocka_unit_test(test_riddles_are_kept_apart),
+                cmocka_unit_test(test_clock_off_by_hours),
+                cmocka_unit_test(test_denied_before_the_certificate),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
