@@ -25,8 +25,9 @@ struct probe_context {
         struct capture *capture; /* NULL: not permitted or not wanted */
         struct trust *trust;     /* pinned root and the node's certificate; NULL: nothing to verify against */
         struct http_engine *http; /* created on first use by probe_http.c, freed by probe_context_done */
-        struct arp_socket *arp;   /* probe_arp.c: packet sockets, an interface each; kept, since closing one
-                                     blocks for   an RCU grace period (8 to 16 ms); freed by probe_context_done */
+        struct arp_socket
+                *arp; /* probe_arp.c: packet sockets, an interface each; kept, since closing one
+                         blocks for   an RCU grace period (8 to 16 ms); freed by probe_context_done */
         struct kept_socket
                 *kept; /* connected sockets that a TCP probe left for the TLS probe of the same target */
         unsigned random_state; /* for query ids and ports in tests; 0: getrandom */
