@@ -136,35 +136,52 @@ void target_block(struct target *t, enum probe_stage stage)
         t->explained = true;
 }
 
+/* "a, b and c", or "a, b, c and 7 more" where there are more than `most`. */
+static char *enumeration(const struct strv *words, size_t most)
+{
+        struct text t = {0};
+        size_t shown = words->count > most ? most - 1 : words->count;
+
+        for (size_t i = 0; i < shown; i++) {
+                bool last = i > 0 && i + 1 == words->count;
+
+                text_addf(&t, "%s%s", i == 0 ? "" : last ? " and " : ", ", words->items[i]);
+        }
+        if (shown < words->count)
+                text_addf(&t, " and %zu more", words->count - shown);
+        return text_take(&t);
+}
+
 char *cause_jobs(const struct cause *c, struct rules *r)
 {
         struct strv jobs = {0};
-        struct text t = {0};
+        char *text;
 
         for (size_t i = 0; i < r->facts.service_count; i++)
                 if (strv_contains(&c->services, r->facts.services[i].name))
                         for (size_t k = 0; k < r->facts.services[i].config->carries.count; k++)
                                 strv_add_unique(&jobs, r->facts.services[i].config->carries.items[k]);
-        for (size_t i = 0; i < jobs.count; i++)
-                text_addf(&t, "%s%s", i == 0 ? "" : i + 1 == jobs.count ? " and " : ", ", jobs.items[i]);
+        text = enumeration(&jobs, SIZE_MAX);
         strv_done(&jobs);
-        return text_take(&t);
+        return text;
+}
+
+char *cause_hosts(const struct cause *c, const struct rules *r)
+{
+        struct strv hosts = {0};
+        char *text;
+
+        for (size_t i = 0; i < r->facts.service_count; i++)
+                if (strv_contains(&c->services, r->facts.services[i].name))
+                        strv_add_unique(&hosts, r->facts.services[i].host);
+        text = enumeration(&hosts, 4);
+        strv_done(&hosts);
+        return text;
 }
 
 char *cause_target_list(const struct cause *c)
 {
-        struct text t = {0};
-        size_t shown = c->targets.count > 4 ? 3 : c->targets.count;
-
-        for (size_t i = 0; i < shown; i++)
-                text_addf(&t, "%s%s",
-                        i == 0                                        ? ""
-                        : i + 1 == shown && shown == c->targets.count ? " and "
-                                                                      : ", ",
-                        c->targets.items[i]);
-        if (shown < c->targets.count)
-                text_addf(&t, " and %zu more", c->targets.count - shown);
-        return text_take(&t);
+        return enumeration(&c->targets, 4);
 }
 
 const char *hop_text(const struct hop_name *h, char ret[96])

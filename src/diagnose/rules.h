@@ -37,6 +37,8 @@ bool rules_is_scored(const struct measurement *m); /* not NULL, scored */
 void target_block(struct target *t, enum probe_stage stage);
 /* "updates, images and logs" of the cause's services. Caller frees. */
 char *cause_jobs(const struct cause *c, struct rules *r);
+/* "repo.grid.example and control.grid.example", of the cause's services. Caller frees. */
+char *cause_hosts(const struct cause *c, const struct rules *r);
 /* "198.51.100.20:443, 203.0.113.200:443 and 3 more". Caller frees. */
 char *cause_target_list(const struct cause *c);
 /* " (hop 1)" or "". */

@@ -60,33 +60,35 @@ static void rule_intercepted(struct rules *r, struct target *t)
         const struct measurement *m = t->tls;
         const char *name = interceptor_of(m);
         struct cause *c = tls_cause(r, CAUSE_TLS_INTERCEPTED, t, name);
-        char *list = cause_target_list(c);
+        char *list = cause_target_list(c), *hosts = cause_hosts(c, r);
 
         cause_say(c,
                 "Somebody on the way presents a certificate of their own for %s (%s): issued by "
                 "\"%.200s\"%s%s%s, "
                 "not by the control plane's root.",
-                t->service->host, list, last_issuer(m), name ? " (" : "", name ? name : "", name ? ")" : "");
+                hosts, list, last_issuer(m), name ? " (" : "", name ? name : "", name ? ")" : "");
         cause_advise(c,
                 "On the site's TLS inspection%s%s, exempt %s and the control plane's ranges from decryption.",
-                name ? ", " : "", name ? name : "", t->service->host);
+                name ? ", " : "", name ? name : "", hosts);
         free(list);
+        free(hosts);
 }
 
 static void rule_name(struct rules *r, struct target *t)
 {
         const struct measurement *m = t->tls;
         struct cause *c = tls_cause(r, CAUSE_TLS_NAME_MISMATCH, t, NULL);
-        char *list = cause_target_list(c);
+        char *list = cause_target_list(c), *hosts = cause_hosts(c, r);
 
         cause_say(c,
                 "%s presents a genuine certificate for another name (%.120s), not for %s: the address "
                 "belongs to "
                 "another service.",
-                list, m->leaf_names ? m->leaf_names : "none", t->service->host);
+                list, m->leaf_names ? m->leaf_names : "none", hosts);
         cause_advise(c, "The control plane's operator corrects the address of %s, in DNS or in the profile.",
-                t->service->host);
+                hosts);
         free(list);
+        free(hosts);
 }
 
 /* The time that a peer with a genuine chain states, and this clock's lead over it; false when nobody said. */
@@ -144,15 +146,16 @@ static void say_expired(struct rules *r, struct target *t, const struct measurem
         const struct measurement *m = t->tls;
         struct cause *c = tls_cause(r, CAUSE_TLS_CERTIFICATE_EXPIRED, t, NULL);
         bool expired = m->local_unix > m->not_after_unix;
-        char when[32], *list = cause_target_list(c);
+        char when[32], *list = cause_target_list(c), *hosts = cause_hosts(c, r);
 
         cause_add_evidence(c, row);
         time_format_utc((expired ? m->not_after_unix : m->not_before_unix) * 1000, when);
-        cause_say(c, "The genuine certificate of %s on %s %s %s, and this node's clock is right.",
-                t->service->host, list, expired ? "expired at" : "is valid only from", when);
+        cause_say(c, "The genuine certificate of %s on %s %s %s, and this node's clock is right.", hosts,
+                list, expired ? "expired at" : "is valid only from", when);
         cause_advise(
                 c, "Nothing at the site has to change. The control plane's operator renews the certificate.");
         free(list);
+        free(hosts);
 }
 
 static bool another_chain_is_valid(const struct rules *r)
@@ -279,15 +282,15 @@ static struct cause *cut_cause(struct rules *r, enum cause_code code, struct tar
 static void say_sni(struct rules *r, struct target *t)
 {
         struct cause *c = cut_cause(r, CAUSE_TLS_SNI_FILTERED, t);
-        char *list = cause_target_list(c);
+        char *list = cause_target_list(c), *hosts = cause_hosts(c, r);
 
         cause_say(c,
                 "TLS to %s is %s because of the name %s: the same address completes the same greeting "
                 "without it.",
-                list, t->tls->outcome == OUTCOME_TIMEOUT ? "silenced" : "cut", t->service->host);
-        cause_advise(c, "On the site's web or application filter, allow the TLS server name %s.",
-                t->service->host);
+                list, t->tls->outcome == OUTCOME_TIMEOUT ? "silenced" : "cut", hosts);
+        cause_advise(c, "On the site's web or application filter, allow the TLS server name %s.", hosts);
         free(list);
+        free(hosts);
 }
 
 static void say_mtu(struct rules *r, struct target *t)

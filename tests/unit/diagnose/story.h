@@ -40,6 +40,9 @@ struct measurement *story_add(struct story *s, enum measurement_kind kind, const
 /* The first row that fits; NULL target: any. Fails the test when there is none. */
 struct measurement *story_find(
         struct story *s, enum measurement_kind kind, enum probe_purpose purpose, const char *target);
+struct measurement *story_seek(struct story *s, enum measurement_kind kind, enum probe_purpose purpose,
+        const char *target); /* the same, or NULL */
+bool story_fits(const struct measurement *m, enum measurement_kind kind, const char *target);
 void story_drop(struct story *s, enum measurement_kind kind, const char *target); /* NULL: any target */
 
 /* ---- the site ---- */

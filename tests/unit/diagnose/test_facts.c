@@ -310,6 +310,26 @@ static void test_gateway_is_hop_one(void **state)
         assert_int_equal(facts_hop_of(&f, &gateway), 1);
 }
 
+static void test_next_hop(void **state)
+{
+        _story_ s = {0};
+        _facts_ before = {0}, f = {0};
+        struct endpoint repo = endpoint(REPO1);
+        struct trace_facts t;
+
+        (void)state;
+        story_healthy(&s);
+        story_hop(&s, REPO1, 1, HOP_TIME_EXCEEDED, GATEWAY);
+        story_hop(&s, REPO1, 2, HOP_SILENT, NULL);
+        facts_build(&before, &s.list);
+        facts_trace(&before, &repo, &t);
+        assert_false(facts_next_hop_speaks(&before, &t));
+        story_hop(&s, CONTROL1, 2, HOP_TIME_EXCEEDED, ROUTER);
+        facts_build(&f, &s.list);
+        facts_trace(&f, &repo, &t);
+        assert_true(facts_next_hop_speaks(&f, &t));
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
@@ -326,6 +346,7 @@ int main(void)
                 cmocka_unit_test(test_loss),
                 cmocka_unit_test(test_trace),
                 cmocka_unit_test(test_gateway_is_hop_one),
+                cmocka_unit_test(test_next_hop),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

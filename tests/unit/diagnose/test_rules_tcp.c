@@ -492,6 +492,25 @@ static void test_portal_that_drops(void **state)
         assert_story(&s, "blocked", "tcp.dropped");
 }
 
+/* Hop 1 told its name and nobody knows whether hop 2 ever would: its refusal may have fallen to its limits.
+ */
+static void test_next_hop_never_heard_of(void **state)
+{
+        _story_ s = {0};
+
+        (void)state;
+        story_healthy(&s);
+        story_port(&s, 443, OUTCOME_TIMEOUT);
+        for (int i = 0; i < 2; i++) {
+                story_hop(&s, i ? REPO2 : REPO1, 1, HOP_TIME_EXCEEDED, GATEWAY);
+                story_hop(&s, i ? REPO2 : REPO1, 2, HOP_SILENT, NULL);
+        }
+        assert_story(&s, "undetermined", "undetermined");
+        /* Another flow heard of it. */
+        story_hop(&s, CONTROL1, 2, HOP_TIME_EXCEEDED, ROUTER);
+        assert_story(&s, "blocked", "tcp.dropped");
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
@@ -526,6 +545,7 @@ int main(void)
                 cmocka_unit_test(test_proxy_refuses),
                 cmocka_unit_test(test_words_of_refusal),
                 cmocka_unit_test(test_portal_that_drops),
+                cmocka_unit_test(test_next_hop_never_heard_of),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

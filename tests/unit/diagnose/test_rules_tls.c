@@ -474,6 +474,20 @@ static void test_denied_before_the_certificate(void **state)
         assert_story(&s, "undetermined", "undetermined");
 }
 
+/* One product, all services: the sentence names every host that it hurts. */
+static void test_intercepted_everywhere(void **state)
+{
+        _story_ s = {0};
+
+        (void)state;
+        story_healthy(&s);
+        for (int i = 0; i < 4; i++)
+                resigned(&s, all[i], "O = Fortinet, CN = Fortinet Untrusted CA");
+        assert_story(&s, "blocked", "tls.intercepted");
+        assert_non_null(
+                strstr(story_cause(&s, "tls.intercepted")->summary, "for " REPO " and " CONTROL " ("));
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
@@ -507,6 +521,7 @@ int main(void)
                 cmocka_unit_test(test_riddles_are_kept_apart),
                 cmocka_unit_test(test_clock_off_by_hours),
                 cmocka_unit_test(test_denied_before_the_certificate),
+                cmocka_unit_test(test_intercepted_everywhere),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
