@@ -135,11 +135,44 @@ static void forget_void(struct server *s)
                 s->tcp = TRANSPORT_UNTESTED;
 }
 
+/* Datagrams came, and none that may be taken for an answer. */
+static bool is_answered_by_others(const struct server *s)
+{
+        return s->udp == TRANSPORT_DEAD && s->udp_row && s->udp_row->outcome == OUTCOME_TIMEOUT &&
+               s->udp_row->error_text;
+}
+
+static void leave_answerer_open(struct rules *r, const struct server *s)
+{
+        struct cause *c = rules_undetermined(r, NULL, "dns.intercepted", "dns.server_failure");
+        char text[INET_ADDR_TEXT];
+
+        cause_add_endpoint(c, &s->endpoint);
+        cause_add_evidence(c, s->udp_row);
+        cause_add_all_services(c, r);
+        impair_all(r);
+        endpoint_format(&s->endpoint, text);
+        cause_say(c,
+                "UDP queries to the DNS server %s are answered by something that is not it, or not well "
+                "(%s).",
+                text, s->udp_row->error_text);
+        cause_advise(c, "Ask %s from another machine of the site, and look for a DNS redirection on the way.",
+                text);
+}
+
+/* The answer did not fit, and where to get it whole does not work. */
+static bool is_truncated(const struct measurement *m)
+{
+        return m && m->truncated == YES && m->addresses.count == 0;
+}
+
 static void rule_reachability(struct rules *r, struct server *s)
 {
         const struct inet_addr *udp_by = refuser(s->udp, s->udp_row), *tcp_by = refuser(s->tcp, s->tcp_row);
 
-        if (is_silent(s->udp) && is_silent(s->tcp))
+        if (is_answered_by_others(s))
+                leave_answerer_open(r, s);
+        else if (is_silent(s->udp) && is_silent(s->tcp))
                 add_reachability(r, s, CAUSE_DNS_UNREACHABLE, udp_by ? udp_by : tcp_by, true);
         else if (s->udp == TRANSPORT_REFUSED && s->tcp != TRANSPORT_ANSWERS)
                 add_refused(r, s, "nothing listens on port 53 there", true);
@@ -150,7 +183,7 @@ static void rule_reachability(struct rules *r, struct server *s)
         else if (s->tcp == TRANSPORT_ANSWERS && is_silent(s->udp))
                 add_reachability(r, s, CAUSE_DNS_UDP_BLOCKED, udp_by, true);
         else if (s->udp == TRANSPORT_ANSWERS && is_silent(s->tcp))
-                add_reachability(r, s, CAUSE_DNS_TCP_BLOCKED, tcp_by, false);
+                add_reachability(r, s, CAUSE_DNS_TCP_BLOCKED, tcp_by, is_truncated(s->udp_row));
         else if (s->udp == TRANSPORT_ANSWERS && s->tcp == TRANSPORT_REFUSED && rst_is_from_segment(r, s))
                 add_reachability(r, s, CAUSE_DNS_TCP_BLOCKED, NULL, false);
         else if (s->udp == TRANSPORT_ANSWERS && s->tcp == TRANSPORT_REFUSED)
@@ -231,8 +264,8 @@ static void say_wrong(
         attach_name(r, c, m);
         list = cause_target_list(c);
         cause_say(c, "The DNS server %s gives %s for %s, %s%s%s.", list, address, m->spec.name,
-                bogon ? "a " : "which lies outside the control plane's ranges", bogon ? bogon : "",
-                bogon ? " address: a sinkhole, or a name of its own" : "");
+                bogon ? (bogon[0] == 'u' ? "an " : "a ") : "which lies outside the control plane's ranges",
+                bogon ? bogon : "", bogon ? " address: a sinkhole, or a name of its own" : "");
         cause_advise(c, "On %s, remove the override or filter entry for %s, or let it forward the name.",
                 list, m->spec.name);
         free(list);
@@ -266,7 +299,7 @@ static bool is_resolved_by(const struct facts *f, const struct measurement *m)
         for (size_t i = 0; i < f->list->count; i++) {
                 const struct measurement *o = f->list->items[i];
 
-                if (is_about_a_name(o) && o->outcome == OUTCOME_OK &&
+                if (is_about_a_name(o) && o->outcome == OUTCOME_OK && o->addresses.count > 0 &&
                         endpoint_equal(&o->spec.target, &m->spec.target) &&
                         str_equal(o->spec.name, m->spec.name) && !wrong_address(f, o, &a))
                         return true;

@@ -2,6 +2,7 @@
 #include "base/alloc.h"
 #include "diagnose/interceptors.h"
 #include "diagnose/rules.h"
+#include "net/trust.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -204,11 +205,24 @@ static void rule_time(struct rules *r, struct target *t)
         free(list);
 }
 
+/* Whether it leads to the root after all is not looked up. */
+static void rule_absurd_chain(struct rules *r, struct target *t)
+{
+        struct cause *c = rules_undetermined(r, t->service, "tls.intercepted", "service.down");
+
+        attach(c, t);
+        cause_say(c, "%s presents a chain of %d certificates; no more than %d are looked at.",
+                t->service->host, t->tls->chain_length, TRUST_CHAIN_MAX);
+        cause_advise(c, "See who signed it: gridnode tls %s:%u.", t->service->host, t->endpoint.port);
+}
+
 static void rule_untrusted(struct rules *r, struct target *t)
 {
         const struct measurement *m = t->tls;
 
-        if (m->chain_trusted == NO)
+        if (m->chain_trusted == NO && m->chain_length > TRUST_CHAIN_MAX)
+                rule_absurd_chain(r, t);
+        else if (m->chain_trusted == NO)
                 rule_intercepted(r, t);
         else if (m->chain_name_matches == NO)
                 rule_name(r, t);
@@ -223,7 +237,7 @@ static void rule_not_tls(struct rules *r, struct target *t)
         struct cause *c = tls_cause(r, CAUSE_TLS_NOT_TLS, t, NULL);
         char *list = cause_target_list(c);
 
-        cause_say(c, "%s answers in plain text instead of TLS: \"%.80s\".", list,
+        cause_say(c, "%s answers with something else than TLS: \"%.80s\".", list,
                 t->tls->first_bytes ? t->tls->first_bytes : "");
         cause_advise(c,
                 "Find the device that answers in the control plane's name (a sign-in page, a proxy, a block "

@@ -13,9 +13,8 @@
 #include <string.h>
 #include <strings.h>
 
-#define FILE_MAX_BYTES (1024 * 1024)
-/* No honest chain is longer; a presented one beyond it is judged by its first certificates alone. */
-#define CHAIN_MAX_DEPTH 16
+#define FILE_MAX_BYTES  (1024 * 1024)
+#define CHAIN_MAX_DEPTH (TRUST_CHAIN_MAX - 1)
 /* OpenSSL's own bound of 100 KiB would hide from us how long an absurd chain is. */
 #define CERTIFICATE_LIST_MAX_BYTES (256 * 1024)
 /* Verdicts remembered: dozens of targets present the same few chains. */

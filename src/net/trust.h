@@ -9,6 +9,9 @@
 
 struct trust; /* opaque */
 
+/* No honest chain is longer; of a presented one that is, the first are judged alone. */
+#define TRUST_CHAIN_MAX 17
+
 struct trust_options {
         const char *root_ca_path; /* PEM; NULL when only the subject is known */
         const char *root_subject; /* "O = …, CN = …" compared component by component, spaces ignored */

@@ -131,7 +131,14 @@ static void snapshot(struct probe *p)
 
 static void finish(struct dns_probe *d, enum measurement_outcome outcome)
 {
+        struct measurement *m = probe_of(d)->result;
+
         snapshot(probe_of(d));
+        /* What came in was read here, and was no answer: nobody discarded one. */
+        if (outcome == OUTCOME_TIMEOUT && d->mismatches + d->garbage > 0) {
+                m->reply_seen = UNKNOWN;
+                m->reply_interface[0] = '\0';
+        }
         probe_finish(probe_of(d), outcome);
 }
 

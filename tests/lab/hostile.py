@@ -16,7 +16,7 @@ import time
 DNS_TRICKS = ["good", "loop", "forward", "labels", "wrong-id", "wrong-question", "other-address", "cname-chain", "cname-loop",
               "truncated", "cut", "counts", "many", "escapes", "empty", "length", "echo", "flood", "drip", "tcp-64k", "silent",
               "bogon"]
-TLS_TRICKS = ["fine", "chain-100", "chain-1000", "evil-subject", "drip", "noise", "records", "alerts", "banner", "shut",
+TLS_TRICKS = ["fine", "chain-100", "chain-1000", "evil-subject", "drip", "noise", "records", "alerts", "banner", "shut", "tickets",
               "http-drip", "http-header", "http-body", "http-escapes", "http-noise", "http-continue", "http-loop"]
 ADDRESSES = {f"dns:{name}": f"203.0.113.{i + 1}" for i, name in enumerate(DNS_TRICKS)}
 ADDRESSES |= {f"tls:{name}": f"198.51.100.{i + 17}" for i, name in enumerate(TLS_TRICKS)}
@@ -175,7 +175,7 @@ def http(connection, trick):
         connection.sendall((head + "Content-Length: 0\r\n\r\n").encode())
 
 
-CERTIFICATES = {"chain-100": "chain-100", "chain-1000": "chain-1000", "evil-subject": "evil"}
+CERTIFICATES = {"tickets": "tickets", "chain-100": "chain-100", "chain-1000": "chain-1000", "evil-subject": "evil"}
 
 
 def serve_tls(connection, trick, contexts):
@@ -198,9 +198,10 @@ def serve_tls(connection, trick, contexts):
 
 def make_contexts(folder):
     contexts = {}
-    for name in ("leaf", "chain-100", "chain-1000", "evil"):
+    for name in ("leaf", "tickets", "chain-100", "chain-1000", "evil"):
         contexts[name] = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        contexts[name].load_cert_chain(os.path.join(folder, name + ".pem"), os.path.join(folder, "key.pem"))
+        contexts[name].load_cert_chain(os.path.join(folder, name.replace("tickets", "leaf") + ".pem"), os.path.join(folder, "key.pem"))
+    contexts["tickets"].num_tickets = 20000  # after a handshake in TLS 1.3
     return contexts
 
 
