@@ -88,13 +88,25 @@ static void plan_tcp(struct planner *p, const struct target *t)
         }
 }
 
+/* With no other endpoint beyond this host, silence of everything is silence of one target, and no more. */
+static bool is_alone(const struct planner *p)
+{
+        size_t count = 0;
+
+        for (size_t i = 0; i < p->facts.service_count; i++)
+                count += p->facts.services[i].target_count;
+        for (size_t i = 0; i < p->facts.server_count; i++)
+                count += !inet_addr_is_loopback(&p->facts.servers[i].endpoint.address);
+        return count == 1;
+}
+
 /* A router limits its ICMP errors, so silence beside refusals, and silence from a hop that was not heard of
  * by any flow, is asked again once its bucket has a token: by then a refusal would have come. */
 static bool deserves_asking_again(const struct planner *p, const struct target *t, bool rejected)
 {
         struct trace_facts trace;
 
-        if (!t->tcp || t->tcp->outcome != OUTCOME_TIMEOUT || p->rtt_max_ms == 0)
+        if (!t->tcp || t->tcp->outcome != OUTCOME_TIMEOUT || (p->rtt_max_ms == 0 && !is_alone(p)))
                 return false;
         facts_trace(&p->facts, &t->endpoint, &trace);
         return rejected || (trace.traced && !trace.answer_ttl && !facts_next_hop_speaks(&p->facts, &trace));

@@ -552,7 +552,7 @@ def test_replay(network):
 
 def test_files_that_it_writes(network):
     network.rule("tcp dport 443 drop")
-    words = ["diag", "--config", site_file(), "--profile", profile_file(), "--budget", "3"]
+    words = ["diag", "--config", site_file(), "--profile", profile_file(), "--budget", "5"]
     for name in ("page.md", "page.html"):
         expect_status(gridnode(*words, "--firewall-page", FOLDER / name), 1)
         expect(HOST in (FOLDER / name).read_text() and "BEGIN" not in (FOLDER / name).read_text(), name)
