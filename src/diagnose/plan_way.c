@@ -10,7 +10,7 @@
 void plan_way_trace(struct planner *p, const struct endpoint *to, const char *device, int first_ttl)
 {
         struct probe_spec s = {.kind = MEASUREMENT_HOP, .target = *to};
-        int highest = first_ttl - 1, last_answered = first_ttl - 1, silent_pending = 0;
+        int highest = first_ttl - 1, last_answered = highest, silent_pending = 0;
         double youngest_ms = 1e9, begun_ms = p->in->now_ms;
 
         if (device)
