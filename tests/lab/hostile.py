@@ -182,7 +182,7 @@ def serve_tls(connection, trick, contexts):
     if trick == "drip":
         return drip(connection, b"\x16\x03\x03\xff\xff" + b"\x02" * 60)
     if trick == "noise":
-        return connection.sendall(random.randbytes(65536))
+        return connection.sendall(b"\x8f" + random.randbytes(65536))
     if trick == "records":
         return for_ever(connection, b"\x16\x03\x03\x00\x01\x00" * 1000)
     if trick == "alerts":
