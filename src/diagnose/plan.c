@@ -269,7 +269,7 @@ static bool may_leave(struct planner *p, const struct plan_pending *q)
         case MEASUREMENT_DNS:
                 /* Who answers in another's name is nearer than the other. */
                 return q->spec->purpose == PURPOSE_INTERCEPTION && p->rtt_max_ms > 0 &&
-                       q->age_ms > p->rtt_max_ms * 2 + 20;
+                       q->age_ms > p->rtt_max_ms * 1.5 + 20;
         case MEASUREMENT_HOP:
                 return target_answered(p, q->spec);
         case MEASUREMENT_TLS:
