@@ -13,9 +13,7 @@ struct plan_input {
         const struct measurement_list *done;
         const struct plan_pending *pending;
         size_t pending_count;
-        double now_ms;    /* since the run's start */
-        double budget_ms; /* the run's bound */
-        bool can_capture;
+        double now_ms; /* since the run's start */
 };
 
 struct plan_output {

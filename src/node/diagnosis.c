@@ -254,9 +254,7 @@ static bool step(struct run *r)
         struct plan_input input = {.done = &r->report->measurements,
                 .pending = pending,
                 .pending_count = r->pending_count,
-                .now_ms = probe_context_now_ms(&r->context),
-                .budget_ms = r->budget_ms,
-                .can_capture = r->context.capture != NULL};
+                .now_ms = probe_context_now_ms(&r->context)};
         bool over;
 
         for (size_t i = 0; i < r->pending_count; i++)

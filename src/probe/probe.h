@@ -30,7 +30,6 @@ struct probe_context {
                          blocks for   an RCU grace period (8 to 16 ms); freed by probe_context_done */
         struct kept_socket
                 *kept; /* connected sockets that a TCP probe left for the TLS probe of the same target */
-        unsigned random_state; /* for query ids and ports in tests; 0: getrandom */
 };
 int probe_context_init(struct probe_context *c); /* loop, clock; 0 or -errno */
 void probe_context_done(struct probe_context *c);

@@ -171,12 +171,8 @@ static void take_answer(struct dns_probe *d, const struct query *q, struct dns_a
 
 /* ---- the question ---- */
 
-static int random_id(struct probe_context *c, uint16_t *ret)
+static int random_id(uint16_t *ret)
 {
-        if (c->random_state) {
-                *ret = (uint16_t)rand_r(&c->random_state);
-                return 0;
-        }
         return getrandom(ret, sizeof *ret, 0) == sizeof *ret ? 0 : -EIO;
 }
 
@@ -193,7 +189,7 @@ static int build(struct dns_probe *d, uint8_t ret[DNS_MESSAGE_MAX_QUESTION], siz
 {
         struct query *q = &d->queries[d->query_count];
         struct dns_question question;
-        int r = random_id(probe_of(d)->context, &q->id);
+        int r = random_id(&q->id);
 
         if (r < 0)
                 return r;

@@ -35,11 +35,7 @@ void world_plan(struct run *r)
 {
         struct plan_pending *pending = xcalloc(r->asked_count + 1, sizeof *pending);
         struct plan_output out = {0};
-        struct plan_input in = {.done = &r->story.list,
-                .pending = pending,
-                .now_ms = r->now_ms,
-                .budget_ms = 3000,
-                .can_capture = true};
+        struct plan_input in = {.done = &r->story.list, .pending = pending, .now_ms = r->now_ms};
 
         for (size_t i = 0; i < r->asked_count; i++)
                 if (r->asked[i].pending)
