@@ -387,14 +387,32 @@ void facts_trace(const struct facts *f, const struct endpoint *to, struct trace_
         }
 }
 
+/* When the hop with this TTL was first asked on the way to the endpoint; 0 when it was not. */
+static double hop_asked_ms(const struct facts *f, const struct endpoint *to, int ttl)
+{
+        double first_ms = 0;
+
+        for (size_t i = 0; i < f->list->count; i++) {
+                const struct measurement *m = f->list->items[i];
+
+                if (m->spec.kind == MEASUREMENT_HOP && m->spec.ttl == ttl &&
+                        endpoint_equal(&m->spec.target, to) && (first_ms == 0 || m->at_ms < first_ms))
+                        first_ms = m->at_ms;
+        }
+        return first_ms;
+}
+
 bool facts_next_hop_speaks(const struct facts *f, const struct trace_facts *trace)
 {
         int next = trace->last.known ? trace->last.hop + 1 : 1;
+        /* Who was asked earlier may have got the last error that there was. */
+        double asked_ms = hop_asked_ms(f, &trace->to, next);
 
         for (size_t i = 0; i < f->list->count; i++) {
                 const struct measurement *m = f->list->items[i];
 
                 if (m->spec.kind == MEASUREMENT_HOP && m->spec.ttl == next && m->syns_unanswered == 0 &&
+                        m->at_ms >= asked_ms &&
                         (m->hop_answer == HOP_TIME_EXCEEDED || m->hop_answer == HOP_SYN_ACK) &&
                         !endpoint_equal(&m->spec.target, &trace->to))
                         return true;

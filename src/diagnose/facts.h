@@ -94,8 +94,8 @@ struct trace_facts {
 };
 void facts_trace(const struct facts *f, const struct endpoint *to, struct trace_facts *ret);
 /* The hop behind the last that answered towards this target gave an ICMP error or the host's SYN-ACK to
- * another flow, at its first try: it has errors to spend, and its silence towards this target is no lack of
- * them. */
+ * another flow that asked it later, at its first try: it has errors to spend, and its silence towards this
+ * target is no lack of them. */
 bool facts_next_hop_speaks(const struct facts *f, const struct trace_facts *trace);
 /* Hop number of a device: from any trace in which it answered; 1 for the gateway; 0 unknown. */
 int facts_hop_of(const struct facts *f, const struct inet_addr *device);
