@@ -168,26 +168,48 @@ static bool was_asked_again(const struct rules *r, const struct target *t)
         return false;
 }
 
+/* A drop that was followed further: then this one's last hop may only be the last that had an ICMP error
+ * left. */
+static bool another_drop_went_further(struct rules *r, const struct trace_facts *trace)
+{
+        for (size_t i = 0; i < r->facts.list->count; i++) {
+                const struct measurement *m = r->facts.list->items[i];
+                const struct target *o;
+
+                if (m->spec.kind != MEASUREMENT_HOP || m->hop_answer != HOP_TIME_EXCEEDED ||
+                        m->spec.ttl <= trace->last.hop)
+                        continue;
+                o = facts_target(&r->facts, &m->spec.target, "");
+                if (o && effective(o) && effective(o)->outcome == OUTCOME_TIMEOUT)
+                        return true;
+        }
+        return false;
+}
+
 static void rule_dropped(struct rules *r, struct target *t)
 {
         const struct measurement *m = effective(t), *control = control_answer(r);
         struct trace_facts trace;
         struct cause *c;
+        bool heard;
 
         trace_for(r, t, &trace);
+        heard = facts_next_hop_speaks(&r->facts, &trace);
         if (m->left_host == UNKNOWN && !trace.last.known) {
                 add_undetermined(r, t, "tcp.dropped", "firewall.local",
                         "Run it again as root: with the right to watch packets it sees whether the SYN "
                         "leaves.");
                 return;
         }
-        if (!was_asked_again(r, t) && !facts_next_hop_speaks(&r->facts, &trace)) {
+        if (!was_asked_again(r, t) && !heard) {
                 add_undetermined(r, t, "tcp.dropped", "tcp.rejected",
                         "Run it again with a larger --budget: routers limit their ICMP refusals, and the "
                         "next one "
                         "on the way was not heard of.");
                 return;
         }
+        if (!heard && another_drop_went_further(r, &trace))
+                trace.last = nobody;
         c = tcp_cause(r, CAUSE_TCP_DROPPED, t, &trace.last, &nobody);
         cause_add_evidence(c, trace.last_row);
         cause_add_evidence(c, control);
