@@ -1,0 +1,14 @@
+/* gridnode run: puts the parts together and runs the loop until SIGTERM or SIGINT. */
+#pragma once
+
+#include "node/settings.h"
+
+struct daemon_options {
+        struct settings_node *settings;
+        const char *program;        /* gridnode, for its children */
+        const char *helper_program; /* started as a child when this is root; NULL: helper_socket */
+        const char *helper_socket;
+        const char *user; /* to become after the helper was started; NULL: stays */
+};
+/* An exit status. */
+int daemon_run(const struct daemon_options *o);

@@ -1,0 +1,26 @@
+/* What the daemon knows of itself: paths, identity, site file, profile, and the effective site file that it
+ * writes for the hand tools. */
+#pragma once
+
+#include "base/paths.h"
+#include "net/profile.h"
+#include "net/site.h"
+#include "wire/wire.h"
+
+struct settings_node {
+        struct paths paths;
+        char *site_path;         /* ETC/site.conf or --config */
+        char *effective_path;    /* STATE/site.conf: the site file with the applied configuration over it */
+        char *identity_path;     /* STATE/identity.json: id, name, organisation */
+        char *socket_path;       /* RUN/control.sock */
+        struct site *site;       /* the site file's own */
+        struct profile *profile; /* STATE/PROFILE.profile as registered, or the one the site file names */
+        char *node, *name, *organisation; /* NULL: not registered */
+};
+/* 0 or -errno naming file, line, key. A node that is not registered is no error here. */
+int settings_node_load(
+        const char *root, const char *config_path, struct settings_node *ret, struct error *ret_error);
+void settings_node_done(struct settings_node *s);
+/* The site file with DNS servers and LANs of the configuration in place of its own, as text; the caller's.
+ * site_parse reads it back. */
+char *settings_effective_site(const struct settings_node *s, const struct wire_config *c);

@@ -1,0 +1,21 @@
+/* Many nodes with the same cause at the same time are one incident of the control plane or of a carrier, not
+ * a ticket each. Pure. Per organisation: the same cause code against the same range (the profile's that holds
+ * the target) and port, from at least 5 nodes of at least 2 sites within 10 minutes; it ends when fewer than
+ * 2 of its nodes still have it. */
+#pragma once
+
+#include "base/inet.h"
+
+#include <jansson.h>
+
+struct incidents; /* opaque */
+struct incidents *incidents_new(const struct cidr *ranges, size_t range_count);
+struct incidents *incidents_free(struct incidents *i);
+/* A node's service failed with these causes (the short form of a diagnosis), or works again (NULL). */
+void incidents_report(struct incidents *i, const char *organisation, const char *node, const char *site,
+        const char *service, const json_t *diagnosis, int64_t now_unix_ms);
+void incidents_forget(struct incidents *i, const char *organisation, const char *node);
+/* Each incident that began, grew or ended since the last call: {"id", "cause", "target", "since", "until" or
+ * null, "nodes": N, "sites": N, "node_ids": […], "summary": "31 nodes of 4 sites lost 198.51.100.16/28:443
+ * since 10:02 UTC"} with its organisation. New reference of an array of {"organisation", "incident"}. */
+json_t *incidents_take_changes(struct incidents *i, int64_t now_unix_ms);

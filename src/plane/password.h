@@ -1,0 +1,20 @@
+/* Passwords: argon2id (libsodium's crypto_pwhash_str, INTERACTIVE limits: 64 MiB, about 60 ms). One worker
+ * thread does it, so that the loop goes on meanwhile: the one thread of the plane. */
+#pragma once
+
+#include "base/error.h"
+
+#include <stdbool.h>
+#include <systemd/sd-event.h>
+
+struct passwords; /* opaque */
+int passwords_new(sd_event *event, struct passwords **ret);
+struct passwords *passwords_free(struct passwords *p);
+/* At least 12 bytes, at most 1024. `done` comes from the loop; hash is NULL on failure. -EAGAIN: 64 wait
+ * already. */
+int passwords_hash(struct passwords *p, const char *password, void (*done)(const char *hash, void *userdata),
+        void *userdata);
+/* `hash` NULL: takes as long as for a user that exists, and is wrong. */
+int passwords_verify(struct passwords *p, const char *password, const char *hash,
+        void (*done)(bool right, void *userdata), void *userdata);
+int password_is_acceptable(const char *password, struct error *ret_error);

@@ -1,0 +1,173 @@
+/* The plane's database (STATE/plane.db): what the parts share of it. Each store_*.c holds one kind of record;
+ * all of them take the organisation, so that nothing crosses: a record of another one is not there (-ENOENT).
+ * Times are milliseconds since the epoch and parameters. Lists are JSON arrays of what the API shows, page by
+ * page. */
+#pragma once
+
+#include "base/db.h"
+#include "wire/wire.h"
+
+#include <jansson.h>
+
+struct plane_store; /* opaque */
+
+int plane_store_open(const char *path, struct plane_store **ret, struct error *ret_error);
+struct plane_store *plane_store_close(struct plane_store *s);
+struct db *plane_store_db(struct plane_store *s);
+
+/* Who does something: for the audit log, and what it may. */
+enum role { ROLE_VIEWER, ROLE_OPERATOR, ROLE_ADMIN };
+const char *role_to_string(enum role r);
+int role_from_string(const char *s, enum role *ret);
+struct actor {
+        char name[80];         /* "alice", "token:ci", "local:root", "node:n-…" */
+        char organisation[65]; /* id; "" for the machine's own administrator: all of them */
+        enum role role;
+};
+
+/* A page of a list: `after` is the cursor of the last page (NULL: the first), `limit` 1 to 500 (0: 50). *ret
+ * is
+ * {"items": […], "next": "cursor" or null}. A cursor that is none of ours: -EINVAL. */
+struct page {
+        const char *after;
+        int limit;
+};
+
+/* ---- organisations (store_org.c) ---- */
+#define ORGANISATION_DEFAULT "default"
+int plane_org_add(struct plane_store *s, const struct actor *by, const char *name, int64_t now,
+        char ret_id[65], struct error *e);
+int plane_org_find(struct plane_store *s, const char *name_or_id, char ret_id[65], struct error *e);
+int plane_org_list(
+        struct plane_store *s, const struct actor *by, const struct page *p, json_t **ret, struct error *e);
+
+/* ---- audit (store_audit.c): written in the transaction of the change it tells of ---- */
+int plane_audit(struct plane_store *s, const struct actor *by, const char *organisation, const char *action,
+        const char *object, json_t *detail /* stolen; NULL; never a secret */, int64_t now, struct error *e);
+int plane_audit_list(
+        struct plane_store *s, const char *organisation, const struct page *p, json_t **ret, struct error *e);
+
+/* ---- nodes (store_node.c) ---- */
+struct plane_node {
+        char id[65], organisation[65], name[65], site[65];
+        char state[16]; /* "new", "registered", "removed" */
+        bool connected;
+        int64_t connected_since, last_seen;
+};
+/* A name: a-z, 0-9, '-', '.', at most 63; one of the organisation's own. The token is given once, its SHA-256
+ * is kept; it lives 24 h. -EEXIST: there is one of this name. */
+int plane_node_create(struct plane_store *s, const struct actor *by, const char *organisation,
+        const char *name, const char *site, int64_t now, char ret_id[65], char ret_token[64],
+        int64_t *ret_expires, struct error *e);
+/* A new token for a node (its machine was replaced); the old ones die. */
+int plane_node_new_token(struct plane_store *s, const struct actor *by, const char *organisation,
+        const char *node, int64_t now, char ret_token[64], int64_t *ret_expires, struct error *e);
+int plane_node_find(struct plane_store *s, const char *organisation, const char *name_or_id,
+        struct plane_node *ret, struct error *e); /* organisation NULL: any, by id only */
+struct node_filter {
+        const char *name; /* part of it */
+        const char *site, *state, *cause;
+        int connected; /* -1: both */
+};
+int plane_node_list(struct plane_store *s, const char *organisation, const struct node_filter *f,
+        const struct page *p, json_t **ret, struct error *e);
+int plane_node_show(
+        struct plane_store *s, const char *organisation, const char *id, json_t **ret, struct error *e);
+/* Its certificates are revoked, its id is never used again; events stay. */
+int plane_node_remove(struct plane_store *s, const struct actor *by, const char *organisation, const char *id,
+        int64_t now, struct error *e);
+/* Registration: the token is used up by this key. The same token with the same key again gives the same node
+ * (an answer was lost). "token.unknown" -ENOENT, "token.used" -EEXIST, "token.expired" -ESTALE. */
+int plane_node_redeem(struct plane_store *s, const char *token, const char *public_key_sha256, int64_t now,
+        struct plane_node *ret, struct error *e);
+/* Certificates: by public key, so that a question that comes again gets the same answer. */
+int plane_certificate_add(struct plane_store *s, const char *node, const char *serial,
+        const char *public_key_sha256, int64_t not_after, const char *pem, int64_t now, struct error *e);
+int plane_certificate_find(struct plane_store *s, const char *node, const char *public_key_sha256,
+        char **ret_pem, struct error *e);
+/* 0 when a certificate with this serial may speak for the node at all (not removed, not revoked). */
+int plane_certificate_check(struct plane_store *s, const char *node, const char *serial, struct error *e);
+int plane_certificates_revoked(struct plane_store *s, int64_t now, struct strv *ret, struct error *e);
+/* From node/ID/status. */
+int plane_node_status(struct plane_store *s, const char *node, const struct wire_status *status, int64_t now,
+        bool *ret_changed, struct error *e);
+int plane_nodes_all_offline(
+        struct plane_store *s, int64_t now, struct error *e); /* at the plane's own start */
+
+/* ---- configurations (store_config.c) ---- */
+/* A new version; `expected` is the version that it replaces (If-Match), -ESTALE when that is not the newest;
+ * < 0: any. */
+int plane_config_put(struct plane_store *s, const struct actor *by, const char *organisation,
+        const char *node, const struct wire_config *config, int64_t expected, int64_t now,
+        int64_t *ret_version, struct error *e);
+int plane_config_get(struct plane_store *s, const char *organisation, const char *node,
+        int64_t version /* 0: newest */, json_t **ret,
+        struct error *e); /* {"version":0,…} when none was ever put */
+int plane_config_applied(struct plane_store *s, const char *node, const struct wire_applied *applied,
+        int64_t now, struct error *e);
+
+/* ---- events, reports (store_event.c) ---- */
+/* *ret_new false: it was stored before. organisation is the node's. `ret` is the event as the API shows it;
+ * NULL when it is not new. -ENOENT: no such node, -EINVAL. */
+int plane_event_add(struct plane_store *s, const char *node, const struct wire_event *event, int64_t now,
+        bool *ret_new, json_t **ret, struct error *e);
+/* Of the plane's own making (Node Connect, Node Disconnect). */
+int plane_event_own(struct plane_store *s, const char *node, const char *name, enum wire_severity severity,
+        const char *message, int64_t now, json_t **ret, struct error *e);
+int plane_report_add(struct plane_store *s, const char *node, const struct wire_report *report, int64_t now,
+        bool *ret_new, struct error *e);
+struct event_filter {
+        const char *node; /* id */
+        const char *name, *cause;
+        int severity;         /* at least; -1: all */
+        int64_t since, until; /* generated; 0: open */
+};
+int plane_event_list(struct plane_store *s, const char *organisation, const struct event_filter *f,
+        const struct page *p, json_t **ret, struct error *e); /* newest first */
+int plane_report_get(
+        struct plane_store *s, const char *organisation, const char *id, json_t **ret, struct error *e);
+int plane_report_list(struct plane_store *s, const char *organisation, const char *node, const struct page *p,
+        json_t **ret, struct error *e);
+
+/* ---- users, sessions, API tokens (store_user.c); passwords are hashed by plane/password.h ---- */
+struct plane_user {
+        char id[65], organisation[65], name[65];
+        enum role role;
+        char password_hash[128];
+        int64_t failures, blocked_until; /* five wrong passwords slow the sixth */
+};
+int plane_user_add(struct plane_store *s, const struct actor *by, const char *organisation, const char *name,
+        enum role role, const char *password_hash, int64_t now, char ret_id[65], struct error *e);
+int plane_user_find(struct plane_store *s, const char *organisation, const char *name, struct plane_user *ret,
+        struct error *e);
+int plane_user_list(
+        struct plane_store *s, const char *organisation, const struct page *p, json_t **ret, struct error *e);
+int plane_user_update(struct plane_store *s, const struct actor *by, const char *organisation, const char *id,
+        const enum role *role, const char *password_hash, int64_t now,
+        struct error *e); /* its sessions end */
+int plane_user_remove(struct plane_store *s, const struct actor *by, const char *organisation, const char *id,
+        int64_t now, struct error *e);
+int plane_user_failed(
+        struct plane_store *s, const char *id, int64_t now, int64_t *ret_blocked_until, struct error *e);
+int plane_user_succeeded(struct plane_store *s, const char *id, struct error *e);
+/* Secrets are given once; SHA-256 is kept. A session lives 12 h, 1 h without use. */
+int plane_session_add(struct plane_store *s, const char *user, int64_t now, char ret_secret[64],
+        char ret_csrf[64], struct error *e);
+int plane_session_find(struct plane_store *s, const char *secret, int64_t now, struct actor *ret,
+        char ret_csrf[64], struct error *e);
+int plane_session_remove(struct plane_store *s, const char *secret, struct error *e);
+int plane_token_add(struct plane_store *s, const struct actor *by, const char *organisation, const char *name,
+        enum role role, int64_t expires /* 0: never */, int64_t now, char ret_id[65], char ret_secret[64],
+        struct error *e);
+int plane_token_find(
+        struct plane_store *s, const char *secret, int64_t now, struct actor *ret, struct error *e);
+int plane_token_list(
+        struct plane_store *s, const char *organisation, const struct page *p, json_t **ret, struct error *e);
+int plane_token_remove(struct plane_store *s, const struct actor *by, const char *organisation,
+        const char *id, int64_t now, struct error *e);
+
+/* ---- incidents (store_incident.c): what plane/incidents.h found ---- */
+int plane_incident_save(struct plane_store *s, const char *organisation, const char *id,
+        json_t *incident /* borrowed */, bool open, int64_t now, struct error *e);
+int plane_incident_list(struct plane_store *s, const char *organisation, int open /* -1 both */,
+        const struct page *p, json_t **ret, struct error *e);
