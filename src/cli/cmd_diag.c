@@ -1,4 +1,5 @@
 /* gridnode diag */
+#include "cli/commands_gridnode.h"
 #include "cli/session.h"
 #include "cli/stop.h"
 #include "cli/terminal.h"

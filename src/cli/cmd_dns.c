@@ -1,4 +1,5 @@
 /* gridnode dns NAME [@SERVER]... */
+#include "cli/commands_gridnode.h"
 #include "cli/resolve.h"
 #include "cli/session.h"
 

@@ -1,4 +1,5 @@
 /* gridnode explain [CODE] */
+#include "cli/commands_gridnode.h"
 #include "cli/session.h"
 #include "cli/suggest.h"
 

@@ -1,4 +1,5 @@
 /* gridnode route ADDRESS[:PORT] */
+#include "cli/commands_gridnode.h"
 #include "cli/session.h"
 #include "cli/show.h"
 

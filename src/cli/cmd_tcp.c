@@ -1,5 +1,6 @@
 /* gridnode tcp HOST PORT */
 #include "cli/arguments.h"
+#include "cli/commands_gridnode.h"
 #include "cli/resolve.h"
 #include "cli/session.h"
 #include "cli/show.h"

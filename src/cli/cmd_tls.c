@@ -1,6 +1,7 @@
 /* gridnode tls HOST:PORT */
 #include "cli/arguments.h"
 #include "cli/certificate.h"
+#include "cli/commands_gridnode.h"
 #include "cli/resolve.h"
 #include "cli/session.h"
 #include "cli/show.h"

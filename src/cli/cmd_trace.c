@@ -1,5 +1,6 @@
 /* gridnode trace HOST PORT */
 #include "cli/arguments.h"
+#include "cli/commands_gridnode.h"
 #include "cli/resolve.h"
 #include "cli/session.h"
 #include "cli/show.h"

@@ -15,7 +15,7 @@ enum precondition {
 };
 
 struct command {
-        const char *name;
+        const char *name;              /* one word, or two: "node create" */
         int (*run)(struct session *s); /* gives the exit status */
         const char *help;              /* one line, no full stop */
         const char *arguments;         /* "HOST PORT"; "" for none */
@@ -28,10 +28,16 @@ struct command {
         const char *examples; /* lines: command, tab, what it does */
 };
 
-extern const struct command commands[];
-extern const size_t command_count;
+#define COMMANDS_MAX 64 /* of a program */
+
+/* A row's options, help among them. */
+#define ROWS(...)                              \
+        .options = {__VA_ARGS__, OPTION_HELP}, \
+        .option_count = sizeof((enum option_name[]){__VA_ARGS__, OPTION_HELP}) / sizeof(enum option_name)
 
 const struct command *command_find(const char *name); /* NULL: no such command */
+/* Whether commands of two words begin with this one ("node" of "node create"). */
+bool command_is_group(const char *word);
 /* The nearest name for a misspelt one, or NULL when nothing is near. */
 const char *command_suggest(const char *name);
 
@@ -47,11 +53,4 @@ struct exit_meaning {
 };
 extern const struct exit_meaning exit_meanings[]; /* ends with a NULL meaning */
 
-int cmd_diag(struct session *s);
-int cmd_tcp(struct session *s);
-int cmd_dns(struct session *s);
-int cmd_tls(struct session *s);
-int cmd_route(struct session *s);
-int cmd_trace(struct session *s);
-int cmd_explain(struct session *s);
 int cmd_help(struct session *s);

@@ -1,9 +1,11 @@
-/* Build tool: writes the man pages and the bash completion from the command table. Not installed.
+/* Build tool: writes the man pages and the bash completion of a program from its command table. Not
+ * installed.
  *
- * docgen man FOLDER writes gridnode.1 and gridnode-COMMAND.1 for every command; docgen completion FOLDER
- * writes the completion as "gridnode", the name under which bash looks for it. */
-#include "cli/command.h"
+ * docgen man FOLDER writes PROGRAM.1 and PROGRAM-COMMAND.1 for every command; docgen completion FOLDER writes
+ * the completion as PROGRAM, the name under which bash looks for it. */
+#include "cli/program.h"
 
+#include "base/alloc.h"
 #include "base/cleanup.h"
 #include "base/text.h"
 #include "diagnose/cause.h"
@@ -129,18 +131,39 @@ static void put_title(const char *name, FILE *to)
         fputs("\" 1 \"\" \"gridnode " GRIDNODE_VERSION "\" \"User Commands\"\n", to);
 }
 
-static void write_command_page(const char *folder, const struct command *c)
+/* "gridplane-node-create" */
+static void page_name(const struct command *c, char ret[64])
+{
+        snprintf(ret, 64, "%s-%s", program.name, c->name);
+        for (char *s = ret; *s; s++)
+                if (*s == ' ')
+                        *s = '-';
+}
+
+static void put_reference(const struct command *c, const char *after, FILE *to)
 {
         char name[64];
+
+        page_name(c, name);
+        fputs(".BR ", to);
+        put_roff_text(name, to);
+        fprintf(to, " (1)%s\n", after);
+}
+
+static void write_command_page(const char *folder, const struct command *c)
+{
+        char name[64], file[72];
         FILE *to;
 
-        snprintf(name, sizeof name, "gridnode-%s.1", c->name);
-        to = open_output(folder, name);
-        name[strlen(name) - 2] = 0;
+        page_name(c, name);
+        snprintf(file, sizeof file, "%s.1", name);
+        to = open_output(folder, file);
         put_title(name, to);
-        fprintf(to, ".SH NAME\ngridnode\\-%s \\- ", c->name);
+        fputs(".SH NAME\n", to);
+        put_roff_text(name, to);
+        fputs(" \\- ", to);
         put_roff_text(c->help, to);
-        fprintf(to, "\n.SH SYNOPSIS\n\\fBgridnode %s\\fR [\\fIOPTION\\fR]...", c->name);
+        fprintf(to, "\n.SH SYNOPSIS\n\\fB%s %s\\fR [\\fIOPTION\\fR]...", program.name, c->name);
         if (c->arguments[0]) {
                 fputs(" \\fI", to);
                 put_roff_text(c->arguments, to);
@@ -154,55 +177,55 @@ static void write_command_page(const char *folder, const struct command *c)
                         put_option(option_row(c->options[i]), to);
         put_exit_status(to);
         put_examples(c->examples, to);
-        fputs(".SH SEE ALSO\n.BR gridnode (1)\n", to);
+        fprintf(to, ".SH SEE ALSO\n.BR %s (1)\n", program.name);
         close_output(to);
 }
 
-static const char main_files[] =
-        ".SH FILES\n"
-        ".TP\n.I /etc/gridnode/site.conf\nThe site file: the node's name, its WAN, its LANs. Everything has "
-        "a default.\n"
-        ".TP\n.I /etc/gridnode/profiles/NAME.profile\nA control plane to reach. Those that come with the "
-        "program are in\n"
-        ".IR " GRIDNODE_DATA_DIR "/profiles .\n"
-        ".SH ENVIRONMENT\n"
-        ".TP\n.B GRIDNODE_PROFILE_PATH\nFolders, separated by colons, in which profiles are looked up "
-        "first.\n"
-        ".TP\n.B NO_COLOR\nWhen it is set and not empty, no colour is used.\n"
-        ".TP\n.BR https_proxy ,\\  HTTPS_PROXY\nThe proxy, unless the site file names one.\n";
-
 static void write_main_page(const char *folder)
 {
-        FILE *to = open_output(folder, "gridnode.1");
+        char file[64];
+        FILE *to;
 
-        put_title("gridnode", to);
-        fputs(".SH NAME\ngridnode \\- name what blocks a node's way to its control plane\n"
-              ".SH SYNOPSIS\n\\fBgridnode\\fR \\fICOMMAND\\fR [\\fIOPTION\\fR]... [\\fIARGUMENT\\fR]...\n"
-              ".SH DESCRIPTION\n"
-              "A node makes outbound connections only: to its control plane on ports 443 and 8443, and to "
-              "its "
-              "DNS servers.\nWhen one of them is blocked, the commands say by what, by whom, and what proves "
-              "it.\n"
-              ".PP\nOptions may stand anywhere; \\fB\\-\\-\\fR ends them.\n.SH COMMANDS\n",
-                to);
-        for (size_t i = 0; i < command_count; i++) {
-                fprintf(to, ".TP\n.BR gridnode\\-%s (1)\n", commands[i].name);
-                put_roff_text(commands[i].help, to);
+        snprintf(file, sizeof file, "%s.1", program.name);
+        to = open_output(folder, file);
+        put_title(program.name, to);
+        fprintf(to, ".SH NAME\n%s \\- ", program.name);
+        put_roff_text(program.purpose, to);
+        fprintf(to,
+                "\n.SH SYNOPSIS\n\\fB%s\\fR \\fICOMMAND\\fR [\\fIOPTION\\fR]... [\\fIARGUMENT\\fR]...\n"
+                ".SH DESCRIPTION\n",
+                program.name);
+        put_paragraphs(program.description, to);
+        fputs(".PP\nOptions may stand anywhere; \\fB\\-\\-\\fR ends them.\n.SH COMMANDS\n", to);
+        for (size_t i = 0; i < program.command_count; i++) {
+                fputs(".TP\n", to);
+                put_reference(&program.commands[i], "", to);
+                put_roff_text(program.commands[i].help, to);
                 fputs(".\n", to);
         }
         fputs(".SH OPTIONS\n", to);
         put_option(option_row(OPTION_HELP), to);
         put_option(option_row(OPTION_VERSION), to);
         put_exit_status(to);
-        fputs(main_files, to);
+        fputs(program.files, to);
         fputs(".SH SEE ALSO\n", to);
-        for (size_t i = 0; i < command_count; i++)
-                fprintf(to, ".BR gridnode\\-%s (1),\n", commands[i].name);
-        fputs(".BR gridnode\\-site.conf (5),\n.BR gridnode\\-profile (5)\n", to);
+        for (size_t i = 0; i < program.command_count; i++)
+                put_reference(&program.commands[i], ",", to);
+        fputs(program.see_also, to);
         close_output(to);
 }
 
 /* ---- bash ---- */
+
+/* A template, with the program's name in place of each '~'. */
+static void put_template(const char *s, FILE *to)
+{
+        for (; *s; s++)
+                if (*s == '~')
+                        fputs(program.name, to);
+                else
+                        fputc(*s, to);
+}
 
 static const char *completion_words(enum completion c)
 {
@@ -210,27 +233,27 @@ static const char *completion_words(enum completion c)
         case COMPLETE_NOTHING:
                 return ":";
         case COMPLETE_FILE:
-                return "_gridnode_files";
+                return "_~_files";
         case COMPLETE_INTERFACE:
-                return "_gridnode_interfaces";
+                return "_~_interfaces";
         case COMPLETE_PROFILE:
-                return "_gridnode_profiles";
+                return "_~_profiles";
         case COMPLETE_CODE:
-                return "_gridnode_codes";
+                return "_~_codes";
         case COMPLETE_COMMAND:
-                return "_gridnode_commands";
+                return "_~_commands";
         case COMPLETE_RECORD_TYPE:
-                return "_gridnode_types";
+                return "_~_types";
         }
         return ":";
 }
 
 static const char bash_helpers[] =
-        "_gridnode_reply() { mapfile -t COMPREPLY < <(compgen \"$@\" -- \"$current\"); }\n"
-        "_gridnode_files() { compopt -o filenames 2>/dev/null || :; _gridnode_reply -f; }\n"
-        "_gridnode_types() { _gridnode_reply -W 'A AAAA NS'; }\n"
-        "_gridnode_interfaces() { _gridnode_reply -W \"$(cd /sys/class/net 2>/dev/null && echo *)\"; }\n"
-        "_gridnode_profiles() {\n"
+        "_~_reply() { mapfile -t COMPREPLY < <(compgen \"$@\" -- \"$current\"); }\n"
+        "_~_files() { compopt -o filenames 2>/dev/null || :; _~_reply -f; }\n"
+        "_~_types() { _~_reply -W 'A AAAA NS'; }\n"
+        "_~_interfaces() { _~_reply -W \"$(cd /sys/class/net 2>/dev/null && echo *)\"; }\n"
+        "_~_profiles() {\n"
         "    local folder file names='' IFS=:\n"
         "    for folder in $GRIDNODE_PROFILE_PATH /etc/gridnode/profiles " GRIDNODE_DATA_DIR "/profiles; do\n"
         "        for file in \"$folder\"/*.profile; do\n"
@@ -238,11 +261,11 @@ static const char bash_helpers[] =
         "        done\n"
         "    done\n"
         "    IFS=$' \\t\\n'\n"
-        "    if [[ $current == */* ]]; then _gridnode_files; else _gridnode_reply -W \"$names\"; fi\n"
+        "    if [[ $current == */* ]]; then _~_files; else _~_reply -W \"$names\"; fi\n"
         "}\n";
 
 static const char bash_main[] =
-        "_gridnode() {\n"
+        "_~() {\n"
         "    local current=${COMP_WORDS[COMP_CWORD]} previous='' command='' i\n"
         "    ((COMP_CWORD > 0)) && previous=${COMP_WORDS[COMP_CWORD - 1]}\n"
         "    # --option=VALUE comes as three words.\n"
@@ -250,12 +273,13 @@ static const char bash_main[] =
         "    [[ $current == '=' ]] && current=''\n"
         "    COMPREPLY=()\n"
         "    for ((i = 1; i < COMP_CWORD; i++)); do\n"
-        "        [[ ${COMP_WORDS[i]} == -* ]] || { command=${COMP_WORDS[i]}; break; }\n"
+        "        [[ ${COMP_WORDS[i]} == -* ]] && continue\n"
+        "        command+=${command:+ }${COMP_WORDS[i]}\n"
+        "        [[ \" $_~_groups \" == *\" $command \"* ]] || break\n"
         "    done\n"
         "    case $command in\n"
         "    '')\n"
-        "        if [[ $current == -* ]]; then _gridnode_reply -W '--help --version'; else "
-        "_gridnode_commands; fi\n"
+        "        if [[ $current == -* ]]; then _~_reply -W '--help --version'; else _~_commands; fi\n"
         "        ;;\n";
 
 static void put_option_case(const struct command *c, FILE *to)
@@ -269,51 +293,101 @@ static void put_option_case(const struct command *c, FILE *to)
                 fprintf(to, "        --%s", row->name);
                 if (row->letter)
                         fprintf(to, " | -%c", row->letter);
-                fprintf(to, ") %s; return ;;\n", completion_words(row->completion));
+                fputs(") ", to);
+                put_template(completion_words(row->completion), to);
+                fputs("; return ;;\n", to);
         }
         fputs("        *) ;;\n        esac\n", to);
 }
 
 static void put_command_case(const struct command *c, FILE *to)
 {
-        fprintf(to, "    %s)\n", c->name);
+        fprintf(to, "    '%s')\n", c->name);
         put_option_case(c, to);
-        fputs("        if [[ $current == -* ]]; then\n            _gridnode_reply -W '", to);
+        put_template("        if [[ $current == -* ]]; then\n            _~_reply -W '", to);
         for (size_t i = 0; i < c->option_count; i++)
                 if (i == 0 || c->options[i] != c->options[i - 1])
                         fprintf(to, "%s--%s", i ? " " : "", option_row(c->options[i])->name);
-        fprintf(to, "'\n        else\n            %s\n        fi\n        ;;\n",
-                completion_words(c->completes));
+        fputs("'\n        else\n            ", to);
+        put_template(completion_words(c->completes), to);
+        fputs("\n        fi\n        ;;\n", to);
+}
+
+/* The first words of the commands, or with `group` the second words of its. Each once. */
+static void put_words(const char *group, FILE *to)
+{
+        struct strv words = {0};
+        _cleanup_free_ char *line = NULL;
+
+        for (size_t i = 0; i < program.command_count; i++) {
+                const char *name = program.commands[i].name;
+                size_t length = group ? strlen(group) : strcspn(name, " ");
+                _cleanup_free_ char *first = xstrndup(name, length);
+
+                if (!group)
+                        strv_add_unique(&words, first);
+                else if (str_equal(first, group) && name[length] == ' ')
+                        strv_add_unique(&words, name + length + 1);
+        }
+        line = strv_join(&words, " ");
+        fputs(line, to);
+        strv_done(&words);
+}
+
+static void list_groups(struct strv *ret)
+{
+        for (size_t i = 0; i < program.command_count; i++) {
+                const char *name = program.commands[i].name;
+                _cleanup_free_ char *first = xstrndup(name, strcspn(name, " "));
+
+                if (command_is_group(first))
+                        strv_add_unique(ret, first);
+        }
+}
+
+static void put_group_cases(const struct strv *groups, FILE *to)
+{
+        for (size_t i = 0; i < groups->count; i++) {
+                fprintf(to, "    '%s')\n", groups->items[i]);
+                put_template("        _~_reply -W '", to);
+                put_words(groups->items[i], to);
+                fputs("'\n        ;;\n", to);
+        }
 }
 
 static void write_completion(const char *folder)
 {
-        FILE *to = open_output(folder, "gridnode");
+        FILE *to = open_output(folder, program.name);
+        struct strv groups = {0};
+        _cleanup_free_ char *group_line = NULL;
 
-        fputs("# bash completion for gridnode, made from its command table.\n\n_gridnode_commands() { "
-              "_gridnode_reply -W '",
-                to);
-        for (size_t i = 0; i < command_count; i++)
-                fprintf(to, "%s%s", i ? " " : "", commands[i].name);
-        fputs("'; }\n_gridnode_codes() { _gridnode_reply -W '", to);
+        list_groups(&groups);
+        group_line = strv_join(&groups, " ");
+        put_template(
+                "# bash completion for ~, made from its command table.\n\n_~_commands() { _~_reply -W '", to);
+        put_words(NULL, to);
+        put_template("'; }\n_~_codes() { _~_reply -W '", to);
         for (int i = 0; i < CAUSE_COUNT; i++)
                 fprintf(to, "%s%s", i ? " " : "", cause_info((enum cause_code)i)->text);
         fputs("'; }\n", to);
-        fputs(bash_helpers, to);
+        put_template(bash_helpers, to);
         fputs("\n", to);
-        fputs(bash_main, to);
-        for (size_t i = 0; i < command_count; i++)
-                put_command_case(&commands[i], to);
-        fputs("    *) ;;\n    esac\n}\n\ncomplete -F _gridnode gridnode\n", to);
+        fprintf(to, "_%s_groups='%s'\n\n", program.name, group_line);
+        put_template(bash_main, to);
+        put_group_cases(&groups, to);
+        for (size_t i = 0; i < program.command_count; i++)
+                put_command_case(&program.commands[i], to);
+        put_template("    *) ;;\n    esac\n}\n\ncomplete -F _~ ~\n", to);
         close_output(to);
+        strv_done(&groups);
 }
 
 int main(int argc, char **argv)
 {
         if (argc == 3 && str_equal(argv[1], "man")) {
                 write_main_page(argv[2]);
-                for (size_t i = 0; i < command_count; i++)
-                        write_command_page(argv[2], &commands[i]);
+                for (size_t i = 0; i < program.command_count; i++)
+                        write_command_page(argv[2], &program.commands[i]);
         } else if (argc == 3 && str_equal(argv[1], "completion")) {
                 write_completion(argv[2]);
         } else {

@@ -1,7 +1,9 @@
-/* gridnode: the node's commands. */
+/* Any of the programs: finds the command, its options and arguments, and runs it. */
+#include "cli/program.h"
 #include "cli/session.h"
 #include "cli/terminal.h"
 
+#include "base/alloc.h"
 #include "base/cleanup.h"
 #include "base/late_close.h"
 #include "base/text.h"
@@ -32,7 +34,7 @@ static int run_without_command(struct session *s, int argc, char **argv)
         if (options_parse(argc, argv, names, ELEMENTS(names), &s->settings, &first, &e) < 0)
                 return session_usage_error(s, "%s", e.text);
         if (s->settings.version) {
-                puts("gridnode " GRIDNODE_VERSION);
+                printf("%s %s\n", program.name, GRIDNODE_VERSION);
                 return EXIT_SUCCESS;
         }
         if (s->settings.help) {
@@ -79,23 +81,58 @@ static int run_command(struct session *s, int argc, char **argv)
         s->argument_count = argc - first;
         status = check_arguments(s);
         if (status == EXIT_SUCCESS)
-                status = session_prepare(s);
+                status = program.prepare ? program.prepare(s) : EXIT_SUCCESS;
         if (status == EXIT_SUCCESS)
                 status = s->command->run(s);
+        return status;
+}
+
+/* Takes the word at `at` out of argv. */
+static void drop_word(int *argc, char **argv, int at)
+{
+        memmove(argv + at, argv + at + 1, (size_t)(*argc - at) * sizeof *argv);
+        --*argc;
+}
+
+static int group_without_command(struct session *s, const char *group)
+{
+        struct strv words = {0};
+        _cleanup_free_ char *list = NULL;
+        int status;
+
+        for (size_t i = 0; i < program.command_count; i++)
+                if (str_starts_with(program.commands[i].name, group) &&
+                        program.commands[i].name[strlen(group)] == ' ')
+                        strv_add(&words, program.commands[i].name + strlen(group) + 1);
+        list = strv_join(&words, ", ");
+        status = session_usage_error(s, "'%s' needs one of: %s", group, list);
+        strv_done(&words);
         return status;
 }
 
 static int dispatch(struct session *s, int argc, char **argv)
 {
         int at = options_find_command(argc, argv);
+        _cleanup_free_ char *name = NULL;
 
         if (at >= argc)
                 return run_without_command(s, argc, argv);
-        s->command = command_find(argv[at]);
+        name = xstrdup(argv[at]);
+        drop_word(&argc, argv, at);
+        if (command_is_group(name)) {
+                char *group = name;
+
+                at = options_find_command(argc, argv);
+                if (at >= argc)
+                        return group_without_command(s, name);
+                name = xasprintf("%s %s", group, argv[at]);
+                free(group);
+                drop_word(&argc, argv, at);
+        }
+        s->command = command_find(name);
         if (!s->command)
-                return unknown_command(s, argv[at]);
-        memmove(argv + at, argv + at + 1, (size_t)(argc - at) * sizeof *argv);
-        return run_command(s, argc - 1, argv);
+                return unknown_command(s, name);
+        return run_command(s, argc, argv);
 }
 
 /* A reader that has gone wants nothing more, not even a message; anything else that keeps the report from

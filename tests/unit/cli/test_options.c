@@ -7,6 +7,7 @@
 
 #include "cli/command.h"
 #include "cli/options.h"
+#include "cli/program.h"
 
 #include "base/cleanup.h"
 
@@ -124,8 +125,8 @@ static void test_the_tables_are_sound(void **state)
                                 assert_int_equal(row->argument == NULL, other->argument == NULL);
                 }
         }
-        for (size_t i = 0; i < command_count; i++) {
-                const struct command *c = &commands[i];
+        for (size_t i = 0; i < program.command_count; i++) {
+                const struct command *c = &program.commands[i];
 
                 assert_true(c->option_count < OPTIONS_MAX);
                 assert_ptr_equal(command_find(c->name), c);

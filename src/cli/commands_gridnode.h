@@ -1,0 +1,12 @@
+/* The commands of gridnode, a file each. */
+#pragma once
+
+struct session;
+
+int cmd_diag(struct session *s);
+int cmd_tcp(struct session *s);
+int cmd_dns(struct session *s);
+int cmd_tls(struct session *s);
+int cmd_route(struct session *s);
+int cmd_trace(struct session *s);
+int cmd_explain(struct session *s);

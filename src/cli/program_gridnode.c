@@ -1,0 +1,107 @@
+/* gridnode: the node's commands. */
+#include "cli/command.h"
+#include "cli/commands_gridnode.h"
+#include "cli/program.h"
+#include "cli/session.h"
+
+#include "base/cleanup.h"
+
+#define WAYS OPTION_SOURCE, OPTION_DEVICE, OPTION_CONFIG, OPTION_BUDGET, OPTION_TIMEOUT
+#define NAMES_BY_SITE                                                                                \
+        "HOST is a name or a literal address. A name is asked of the DNS servers of the site file, " \
+        "else of /etc/resolv.conf, from the chosen source; the resolver of the system takes no part."
+
+/* clang-format off */
+static const struct command commands[] = {
+        {"diag", cmd_diag, "name what blocks the way to the control plane", "", 0, 0, COMPLETE_NOTHING,
+                NEEDS_SITE | NEEDS_PROFILE,
+                ROWS(OPTION_CONFIG, OPTION_PROFILE, OPTION_SOURCE, OPTION_WAN, OPTION_BUDGET, OPTION_JSON,
+                        OPTION_VERBOSE, OPTION_QUIET, OPTION_FIREWALL_PAGE, OPTION_CAPTURE, OPTION_NO_CAPTURE,
+                        OPTION_REPLAY),
+                "Measures link, addresses, routes, DNS, TCP, TLS and HTTP on the way to every service of the "
+                "profile, all side by side, and concludes from it what is wrong, who does it as far as that "
+                "can be known, what proves it and who can mend it.\n\n"
+                "Without a profile it looks at this host's own network: link, address, route, gateway and "
+                "DNS servers.\n\n"
+                "What is not measured within the budget is reported as not tested, never as failed. "
+                "An interrupt ends the run at once with a report of what is known.",
+                "gridnode diag\tdiagnose with the site file's profile\n"
+                "gridnode diag --profile trustgrid --firewall-page allow.html\talso write the page for the firewall's owner\n"
+                "gridnode diag --json > report.json\tkeep the report\n"
+                "gridnode diag --replay report.json\tconclude from it anew"},
+        {"tcp", cmd_tcp, "test a TCP port, at every address of a host", "HOST PORT", 2, 2, COMPLETE_NOTHING,
+                NEEDS_SITE,
+                ROWS(WAYS, OPTION_NO_CAPTURE, OPTION_JSON),
+                "Connects to the port at every address of the host. Several SYNs are sent early, so that a lost "
+                "one is not taken for a block. A device that refuses with ICMP is named. The last line is "
+                "what netcat would print.\n\n" NAMES_BY_SITE,
+                "gridnode tcp repo.example.net 443\tis the port open\n"
+                "gridnode tcp --source 192.0.2.10 198.51.100.20 8443\tand from this address"},
+        {"dns", cmd_dns, "ask each DNS server for a name, over UDP and TCP", "NAME [@SERVER]...", 1, -1, COMPLETE_NOTHING,
+                NEEDS_SITE,
+                ROWS(OPTION_TCP, OPTION_TYPE, WAYS, OPTION_JSON),
+                "Asks every server over both transports and shows each one's answer, its time to live and "
+                "how long it took. Without @SERVER the servers are those of the site file, else of "
+                "/etc/resolv.conf.",
+                "gridnode dns repo.example.net\task the configured servers\n"
+                "gridnode dns repo.example.net @198.51.100.53 --tcp\task one server over TCP"},
+        {"tls", cmd_tls, "show the certificate chain of a server and who signed it", "HOST:PORT", 1, 1, COMPLETE_NOTHING,
+                NEEDS_SITE | NEEDS_PROFILE,
+                ROWS(OPTION_ROOT_CA, OPTION_PROFILE, OPTION_SNI, OPTION_MUTUAL, OPTION_PEM, WAYS,
+                        OPTION_NO_CAPTURE, OPTION_JSON),
+                "Makes a TLS handshake with every address of the host, shows the chain that is presented, and says whether it leads "
+                "to the pinned root: that of --root-ca, else of the profile. PORT may be left out: 443. When "
+                "something else than TLS answers, its first bytes are shown.\n\n" NAMES_BY_SITE,
+                "gridnode tls repo.example.net:443 --root-ca root.pem\tdoes the chain lead to this root\n"
+                "gridnode tls 198.51.100.20:443 --sni repo.example.net --pem\task one address by name, keep the chain"},
+        {"route", cmd_route, "show what the kernel would do with packets to an address", "ADDRESS[:PORT]", 1, 1, COMPLETE_NOTHING,
+                NEEDS_SITE,
+                ROWS(OPTION_SOURCE, OPTION_WAN, OPTION_CONFIG, OPTION_JSON),
+                "Looks the route up as the kernel does, with all policy rules, for packets from the WAN address. "
+                "Says whether a route on another interface than the WAN captures them, and by which rule "
+                "and table.",
+                "gridnode route 198.51.100.53\twhich way do packets to the DNS server go"},
+        {"trace", cmd_trace, "trace the way to a TCP port, and name the hop that refuses", "HOST PORT", 2, 2, COMPLETE_NOTHING,
+                NEEDS_SITE,
+                ROWS(WAYS, OPTION_NO_CAPTURE, OPTION_JSON),
+                "Sends SYNs with rising TTL: each router on the way answers for itself. An RST is not taken "
+                "for arrival, since a device on the way can send one in the target's name: it is "
+                "compared with how far away another port of the same host is.\n\n" NAMES_BY_SITE,
+                "gridnode trace repo.example.net 443\twhere on the way do packets end"},
+        {"explain", cmd_explain, "explain a cause that a diagnosis can name, or list all", "[CODE]", 0, 1, COMPLETE_CODE,
+                NEEDS_NOTHING,
+                ROWS(OPTION_JSON),
+                "Says what the cause means, what proves it, what it must not be confused with, and what mends it.",
+                "gridnode explain tcp.dropped\twhat does that mean"},
+        {"help", cmd_help, "show the help of a command", "[COMMAND]", 0, 1, COMPLETE_COMMAND,
+                NEEDS_NOTHING,
+                ROWS(OPTION_HELP),
+                "The same as gridnode COMMAND --help; without COMMAND the list of commands.",
+                "gridnode help diag\tthe options of diag"},
+};
+/* clang-format on */
+
+const struct program program = {.name = "gridnode",
+        .purpose = "name what blocks a node's way to its control plane",
+        .description = "A node makes outbound connections only: to its control plane on ports 443 and 8443, "
+                       "and to its "
+                       "DNS servers. When one of them is blocked, the commands say by what, by whom, and "
+                       "what proves it.",
+        .commands = commands,
+        .command_count = ELEMENTS(commands),
+        .prepare = session_prepare,
+        .files = ".SH FILES\n"
+                 ".TP\n.I /etc/gridnode/site.conf\nThe site file: the node's name, its WAN, its LANs. "
+                 "Everything has "
+                 "a default.\n"
+                 ".TP\n.I /etc/gridnode/profiles/NAME.profile\nA control plane to reach. Those that come "
+                 "with the "
+                 "program are in\n"
+                 ".IR " GRIDNODE_DATA_DIR "/profiles .\n"
+                 ".SH ENVIRONMENT\n"
+                 ".TP\n.B GRIDNODE_PROFILE_PATH\nFolders, separated by colons, in which profiles are looked "
+                 "up "
+                 "first.\n"
+                 ".TP\n.B NO_COLOR\nWhen it is set and not empty, no colour is used.\n"
+                 ".TP\n.BR https_proxy ,\\  HTTPS_PROXY\nThe proxy, unless the site file names one.\n",
+        .see_also = ".BR gridnode\\-site.conf (5),\n.BR gridnode\\-profile (5)\n"};
