@@ -34,5 +34,5 @@ int broker_request(struct broker *b, const char *node, const struct wire_request
 /* Retained: kept and sent again when the broker comes back. */
 int broker_notice(struct broker *b, const char *node, int64_t version);
 /* A removed node: its connection is ended, its retained messages are cleared. */
-int broker_expel(struct broker *b, const char *node);
+int broker_expel(struct broker *b, const char *organisation, const char *node);
 void broker_counts(const struct broker *b, struct broker_counts *ret);

@@ -94,6 +94,9 @@ int plane_node_status(struct plane_store *s, const char *node, const struct wire
 int plane_nodes_all_offline(
         struct plane_store *s, int64_t now, struct error *e); /* at the plane's own start */
 
+/* Ids of nodes that count as connected, but whose last status came before `since`. */
+int plane_nodes_unheard(struct plane_store *s, int64_t since, struct strv *ret, struct error *e);
+
 /* ---- configurations (store_config.c) ---- */
 /* A new version; `expected` is the version that it replaces (If-Match), -ESTALE when that is not the newest;
  * < 0: any. */

@@ -1,0 +1,326 @@
+#include "plane/batch.h"
+
+#include "base/alloc.h"
+#include "base/json.h"
+#include "base/log.h"
+#include "plane/incidents.h"
+
+#include <errno.h>
+#include <string.h>
+#include <time.h>
+
+#define GATHER_US 20000
+#define ITEMS_MAX 256
+
+struct item {
+        enum topic_kind kind;
+        char node[WIRE_ID_MAXIMUM + 1];
+        struct wire_event event;   /* TOPIC_EVENT */
+        struct wire_report report; /* TOPIC_REPORT */
+        /* what became of it */
+        int result;
+        struct error error;
+        json_t *stored; /* the event as the API shows it; NULL: a duplicate, or a report */
+        bool is_new;
+        struct plane_node of;
+};
+
+struct batch {
+        sd_event *event;
+        struct plane_store *store;
+        struct batch_handlers handlers;
+        struct incidents *incidents;
+        struct batch_counts counts;
+        sd_event_source *timer;
+        struct item items[ITEMS_MAX];
+        size_t count;
+};
+
+static int64_t now_unix_ms(void)
+{
+        struct timespec t;
+
+        clock_gettime(CLOCK_REALTIME, &t);
+        return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+static void item_done(struct item *i)
+{
+        wire_event_done(&i->event);
+        wire_report_done(&i->report);
+        json_decref(i->stored);
+        memset(i, 0, sizeof *i);
+}
+
+static const char *item_epoch(const struct item *i)
+{
+        return i->kind == TOPIC_EVENT ? i->event.epoch : i->report.epoch;
+}
+
+static int64_t item_seq(const struct item *i)
+{
+        return i->kind == TOPIC_EVENT ? i->event.seq : i->report.seq;
+}
+
+/* ---- storing ---- */
+
+/* What is wrong with the item itself will not mend: it is refused. Anything else is the database's or the
+ * disk's. */
+static bool is_refusal(int r)
+{
+        return r == -ENOENT || r == -EINVAL || r == -EBADMSG || r == -EPERM;
+}
+
+static void store_item(struct batch *b, struct item *i, int64_t now_ms)
+{
+        i->result = plane_node_find(b->store, NULL, i->node, &i->of, &i->error);
+        if (i->result < 0)
+                return;
+        if (i->kind == TOPIC_EVENT)
+                i->result = plane_event_add(
+                        b->store, i->node, &i->event, now_ms, &i->is_new, &i->stored, &i->error);
+        else
+                i->result = plane_report_add(b->store, i->node, &i->report, now_ms, &i->is_new, &i->error);
+}
+
+/* All of them in one transaction. 0, or -errno when it is not known to be on the disk: then nothing is
+ * stored. */
+static int store_items(struct batch *b, struct item *items, size_t count, struct error *ret_error)
+{
+        struct db *db = plane_store_db(b->store);
+        int64_t now_ms = now_unix_ms();
+        int r = db_begin(db, ret_error);
+
+        if (r < 0)
+                return r;
+        for (size_t i = 0; i < count; i++) {
+                json_decref(items[i].stored);
+                items[i].stored = NULL;
+                store_item(b, &items[i], now_ms);
+                if (items[i].result < 0 && !is_refusal(items[i].result)) {
+                        *ret_error = items[i].error;
+                        db_rollback(db);
+                        return items[i].result;
+                }
+        }
+        return db_commit(db, ret_error);
+}
+
+/* ---- afterwards ---- */
+
+static void count_item(struct batch *b, const struct item *i)
+{
+        if (i->result < 0)
+                return;
+        if (!i->is_new)
+                b->counts.duplicates++;
+        else if (i->kind == TOPIC_EVENT)
+                b->counts.events++;
+        else
+                b->counts.reports++;
+}
+
+static void note_incident(struct batch *b, const struct item *i)
+{
+        const struct wire_event *e = &i->event;
+
+        if (i->kind != TOPIC_EVENT || i->result < 0 || !i->is_new || !e->service)
+                return;
+        if (e->severity == WIRE_INFO)
+                incidents_report(b->incidents, i->of.organisation, i->node, i->of.site, e->service, NULL,
+                        now_unix_ms());
+        else if (e->diagnosis)
+                incidents_report(b->incidents, i->of.organisation, i->node, i->of.site, e->service,
+                        e->diagnosis, now_unix_ms());
+}
+
+static void tell_incidents(struct batch *b)
+{
+        json_t *changes = incidents_take_changes(b->incidents, now_unix_ms()), *change;
+        struct error e = {0};
+        size_t index;
+
+        json_array_foreach(changes, index, change)
+        {
+                const char *organisation = json_string_value(json_object_get(change, "organisation"));
+                json_t *incident = json_object_get(change, "incident");
+                const char *id = json_string_value(json_object_get(incident, "id"));
+                bool open = json_is_null(json_object_get(incident, "until"));
+
+                if (plane_incident_save(b->store, organisation, id, incident, open, now_unix_ms(), &e) < 0)
+                        log_event(LOG_LEVEL_ERROR, "cannot store an incident", "incident", id, "reason",
+                                e.text, NULL);
+                b->handlers.on_incident(organisation, incident, b->handlers.userdata);
+        }
+        json_decref(changes);
+}
+
+/* One acknowledgement for the items of one node and epoch from `first` on. */
+static void acknowledge(struct batch *b, const struct item *items, size_t first, size_t count, bool *done)
+{
+        struct wire_ack ack = {0};
+
+        str_copy(ack.epoch, sizeof ack.epoch, item_epoch(&items[first]));
+        for (size_t i = first; i < count; i++) {
+                const struct item *it = &items[i];
+
+                if (done[i] || !str_equal(it->node, items[first].node) ||
+                        !str_equal(item_epoch(it), ack.epoch))
+                        continue;
+                done[i] = true;
+                if (it->result == 0) {
+                        ack.seqs[ack.count++] = item_seq(it);
+                        continue;
+                }
+                ack.refused[ack.refused_count++] = item_seq(it);
+                if (!ack.reason[0])
+                        str_copy(ack.reason, sizeof ack.reason, it->error.text);
+                b->handlers.on_refused(it->node, it->kind == TOPIC_EVENT ? "event" : "report", &it->error,
+                        b->handlers.userdata);
+        }
+        b->handlers.on_acknowledge(items[first].node, &ack, b->handlers.userdata);
+}
+
+static void tell_items(struct batch *b, struct item *items, size_t count)
+{
+        bool done[ITEMS_MAX] = {0};
+
+        for (size_t i = 0; i < count; i++)
+                if (!done[i])
+                        acknowledge(b, items, i, count, done);
+        for (size_t i = 0; i < count; i++) {
+                count_item(b, &items[i]);
+                note_incident(b, &items[i]);
+                if (items[i].stored)
+                        b->handlers.on_stored(&items[i].of, items[i].stored, b->handlers.userdata);
+        }
+        tell_incidents(b);
+}
+
+/* An item that spoils the transaction of the others is tried alone. What the disk does not take now is left:
+ * the nodes send it again. */
+static void flush(struct batch *b)
+{
+        struct error e = {0};
+        size_t count = b->count;
+        int r = store_items(b, b->items, count, &e);
+
+        if (r == 0) {
+                tell_items(b, b->items, count);
+        } else if (r == -ECANCELED && count > 1) {
+                for (size_t i = 0; i < count; i++)
+                        if (store_items(b, &b->items[i], 1, &e) == 0)
+                                tell_items(b, &b->items[i], 1);
+        } else {
+                log_event(LOG_LEVEL_ERROR, "events cannot be stored; the nodes keep them and send them again",
+                        "reason", e.text, NULL);
+        }
+        for (size_t i = 0; i < count; i++)
+                item_done(&b->items[i]);
+        b->count = 0;
+}
+
+static int on_timer(sd_event_source *source, uint64_t at_us, void *userdata)
+{
+        (void)source;
+        (void)at_us;
+        flush(userdata);
+        return 0;
+}
+
+/* ---- taking ---- */
+
+/* What cannot be parsed, but has a number, is refused by it, so that the node does not send it for ever. */
+static void refuse_unparsed(struct batch *b, const char *node, const char *what, const void *payload,
+        size_t length, const struct error *e)
+{
+        struct wire_ack ack = {.refused_count = 1};
+        struct json_reader r;
+        const char *epoch;
+        json_t *j;
+
+        b->handlers.on_refused(node, what, e, b->handlers.userdata);
+        if (json_parse(payload, length, WIRE_MESSAGE_MAXIMUM, what, &j, NULL) < 0)
+                return;
+        json_reader_init(&r, j, what, NULL);
+        epoch = json_take_text(&r, "epoch", WIRE_ID_MAXIMUM);
+        ack.refused[0] = json_take_integer(&r, "seq", 1, INT64_MAX);
+        if (json_reader_done(&r, false) == 0 && wire_id_is_valid(epoch)) {
+                str_copy(ack.epoch, sizeof ack.epoch, epoch);
+                str_copy(ack.reason, sizeof ack.reason, e->text);
+                b->handlers.on_acknowledge(node, &ack, b->handlers.userdata);
+        }
+        json_decref(j);
+}
+
+void batch_add(struct batch *b, enum topic_kind kind, const char *node, const void *payload, size_t length)
+{
+        struct item *i = &b->items[b->count];
+        struct error e = {0};
+        uint64_t now_us;
+        int r;
+
+        if (kind == TOPIC_EVENT)
+                r = wire_event_parse(payload, length, &i->event, &e);
+        else
+                r = wire_report_parse(payload, length, &i->report, &e);
+        if (r < 0) {
+                refuse_unparsed(b, node, kind == TOPIC_EVENT ? "event" : "report", payload, length, &e);
+                return;
+        }
+        i->kind = kind;
+        str_copy(i->node, sizeof i->node, node);
+        if (++b->count == ITEMS_MAX) {
+                flush(b);
+                return;
+        }
+        if (b->count > 1)
+                return;
+        sd_event_now(b->event, CLOCK_MONOTONIC, &now_us);
+        sd_event_source_set_time(b->timer, now_us + GATHER_US);
+        sd_event_source_set_enabled(b->timer, SD_EVENT_ONESHOT);
+}
+
+int batch_new(sd_event *event, struct plane_store *store, const struct cidr *ranges, size_t range_count,
+        const struct batch_handlers *h, struct batch **ret)
+{
+        struct batch *b = xcalloc(1, sizeof *b);
+        int r;
+
+        b->event = event;
+        b->store = store;
+        b->handlers = *h;
+        b->incidents = incidents_new(ranges, range_count);
+        r = sd_event_add_time(event, &b->timer, CLOCK_MONOTONIC, 0, 1000, on_timer, b);
+        if (r >= 0)
+                r = sd_event_source_set_enabled(b->timer, SD_EVENT_OFF);
+        if (r < 0) {
+                batch_free(b);
+                return r;
+        }
+        *ret = b;
+        return 0;
+}
+
+struct batch *batch_free(struct batch *b)
+{
+        if (!b)
+                return NULL;
+        sd_event_source_disable_unref(b->timer);
+        for (size_t i = 0; i < b->count; i++)
+                item_done(&b->items[i]);
+        incidents_free(b->incidents);
+        free(b);
+        return NULL;
+}
+
+void batch_forget_node(struct batch *b, const char *organisation, const char *node)
+{
+        incidents_forget(b->incidents, organisation, node);
+        tell_incidents(b);
+}
+
+void batch_counts(const struct batch *b, struct batch_counts *ret)
+{
+        *ret = b->counts;
+}

@@ -1,0 +1,564 @@
+#include "plane/broker.h"
+
+#include "base/alloc.h"
+#include "base/backoff.h"
+#include "base/cleanup.h"
+#include "base/json.h"
+#include "base/log.h"
+#include "net/mqtt.h"
+#include "plane/batch.h"
+#include "plane/presence.h"
+
+#include <errno.h>
+#include <string.h>
+#include <time.h>
+#include <uthash.h>
+
+#define CLIENT_ID        "plane"
+#define KEEPALIVE_S      15
+#define CONNECT_MS       10000
+#define ABSENT_AFTER_MS  90000 /* a broker that came back: who has not by then is gone */
+#define LOG_WINDOW_US    ((uint64_t)60 * 1000000)
+#define NODES_REMEMBERED 100000
+
+/* What is remembered of a node while the plane runs. */
+struct peer {
+        char id[WIRE_ID_MAXIMUM + 1];
+        struct presence presence;
+        struct log_limit refusals;
+        int64_t notice_version; /* retained: published again to a broker that came back; 0: none */
+        UT_hash_handle hh;
+};
+
+struct broker {
+        sd_event *event;
+        const struct plane_settings *settings;
+        struct plane_store *store;
+        struct broker_handlers handlers;
+        struct mqtt *mqtt;
+        struct backoff backoff;
+        sd_event_source *retry, *absent;
+        struct batch *batch;
+        struct peer *peers;
+        struct expulsion *expulsions;
+        struct broker_counts counts;
+        bool was_connected;
+};
+
+static int start_connection(struct broker *b);
+
+static int64_t now_unix_ms(void)
+{
+        struct timespec t;
+
+        clock_gettime(CLOCK_REALTIME, &t);
+        return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+static struct peer *peer_of(struct broker *b, const char *node)
+{
+        struct peer *p;
+
+        HASH_FIND_STR(b->peers, node, p);
+        if (p || HASH_COUNT(b->peers) >= NODES_REMEMBERED)
+                return p;
+        p = xcalloc(1, sizeof *p);
+        str_copy(p->id, sizeof p->id, node);
+        HASH_ADD_STR(b->peers, id, p);
+        return p;
+}
+
+static void refuse(struct broker *b, const char *node, const char *what, const struct error *e)
+{
+        struct peer *p = peer_of(b, node);
+        uint64_t now_us;
+        unsigned suppressed;
+
+        b->counts.refused++;
+        sd_event_now(b->event, CLOCK_MONOTONIC, &now_us);
+        if (!p || !log_limit_allows(&p->refusals, now_us, LOG_WINDOW_US, &suppressed))
+                return;
+        log_event(LOG_LEVEL_WARNING, "refused a message of a node", "node", node, "what", what, "reason",
+                e->text, NULL);
+}
+
+/* ---- status: who is there ---- */
+
+static void tell_event(struct broker *b, const char *node, const char *name, enum wire_severity severity,
+        const char *message)
+{
+        struct plane_node n;
+        struct error e = {0};
+        json_t *value = NULL;
+
+        if (plane_event_own(b->store, node, name, severity, message, now_unix_ms(), &value, &e) < 0) {
+                log_event(LOG_LEVEL_ERROR, "cannot store an event", "node", node, "event", name, "reason",
+                        e.text, NULL);
+                return;
+        }
+        if (plane_node_find(b->store, NULL, node, &n, &e) == 0)
+                b->handlers.on_change(n.organisation, "event", value, b->handlers.userdata);
+        json_decref(value);
+}
+
+static void tell_presence(struct broker *b, const char *node, const struct wire_status *s)
+{
+        struct peer *p = peer_of(b, node);
+        _cleanup_free_ char *message = NULL;
+
+        switch (p ? presence_changed(&p->presence, now_unix_ms()) : PRESENCE_TELL) {
+        case PRESENCE_TELL:
+                break;
+        case PRESENCE_FLAPPING:
+                tell_event(b, node, EVENT_FLAPPING, WIRE_WARNING,
+                        "The node connected and disconnected ten times within 5 minutes");
+                return;
+        case PRESENCE_QUIET:
+                return;
+        }
+        if (s->online)
+                message = xasprintf(
+                        "Node connected%s%s", s->address[0] ? " from its WAN address " : "", s->address);
+        else
+                message = xasprintf("Node disconnected: %s",
+                        s->reason[0] ? s->reason
+                                     : "the broker heard no more of it, and it had not said goodbye");
+        tell_event(b, node, s->online ? EVENT_NODE_CONNECT : EVENT_NODE_DISCONNECT,
+                s->online ? WIRE_INFO : WIRE_ERROR, message);
+}
+
+static void tell_node(struct broker *b, const char *node)
+{
+        struct plane_node n;
+        struct error e = {0};
+        json_t *value = NULL;
+
+        if (plane_node_find(b->store, NULL, node, &n, &e) < 0 ||
+                plane_node_show(b->store, n.organisation, node, &value, &e) < 0)
+                return;
+        b->handlers.on_change(n.organisation, "node", value, b->handlers.userdata);
+        json_decref(value);
+}
+
+static void take_status(struct broker *b, const char *node, const struct wire_status *s)
+{
+        struct error e = {0};
+        bool changed = false;
+
+        if (plane_node_status(b->store, node, s, now_unix_ms(), &changed, &e) < 0) {
+                refuse(b, node, "status", &e);
+                return;
+        }
+        if (changed)
+                tell_presence(b, node, s);
+        b->handlers.on_status(node, s, b->handlers.userdata);
+        tell_node(b, node);
+}
+
+static void on_status(struct broker *b, const char *node, const struct mqtt_message *m)
+{
+        struct wire_status s = {0};
+        struct error e = {0};
+
+        if (wire_status_parse(m->payload, m->length, &s, &e) < 0) {
+                refuse(b, node, "status", &e);
+                return;
+        }
+        take_status(b, node, &s);
+        wire_status_done(&s);
+}
+
+/* The will of a connection that a dead broker had was sent to nobody: who has not come back by now is gone.
+ */
+static int on_absent(sd_event_source *source, uint64_t at_us, void *userdata)
+{
+        struct broker *b = userdata;
+        struct wire_status gone = {.reason = "the broker restarted, and the node has not come back"};
+        struct strv nodes = {0};
+        struct error e = {0};
+
+        (void)source;
+        (void)at_us;
+        if (plane_nodes_unheard(b->store, b->counts.connected_since_unix_ms, &nodes, &e) < 0)
+                log_event(LOG_LEVEL_ERROR, "cannot look for nodes that did not come back", "reason", e.text,
+                        NULL);
+        for (size_t i = 0; i < nodes.count; i++) {
+                gone.since_unix_ms = now_unix_ms();
+                take_status(b, nodes.items[i], &gone);
+        }
+        strv_done(&nodes);
+        return 0;
+}
+
+/* ---- configuration, output ---- */
+
+static void on_applied(struct broker *b, const char *node, const struct mqtt_message *m)
+{
+        struct wire_applied a = {0};
+        struct error e = {0};
+
+        if (wire_applied_parse(m->payload, m->length, &a, &e) < 0 ||
+                plane_config_applied(b->store, node, &a, now_unix_ms(), &e) < 0)
+                refuse(b, node, "config/applied", &e);
+        else
+                tell_node(b, node);
+        wire_applied_done(&a);
+}
+
+static void on_output(struct broker *b, const char *node, const char *request, const struct mqtt_message *m)
+{
+        struct wire_output o = {0};
+        struct error e = {0};
+
+        if (wire_output_parse(m->payload, m->length, &o, &e) < 0)
+                refuse(b, node, "output", &e);
+        else
+                b->handlers.on_output(node, request, &o, b->handlers.userdata);
+        wire_output_done(&o);
+}
+
+/* ---- events and reports ---- */
+
+static void on_stored(const struct plane_node *node, json_t *event, void *userdata)
+{
+        struct broker *b = userdata;
+
+        b->handlers.on_change(node->organisation, "event", event, b->handlers.userdata);
+}
+
+static void on_incident(const char *organisation, json_t *incident, void *userdata)
+{
+        struct broker *b = userdata;
+
+        b->handlers.on_change(organisation, "incident", incident, b->handlers.userdata);
+}
+
+static void on_refused(const char *node, const char *what, const struct error *e, void *userdata)
+{
+        refuse(userdata, node, what, e);
+}
+
+static void on_acknowledge(const char *node, const struct wire_ack *ack, void *userdata)
+{
+        struct broker *b = userdata;
+        char topic[TOPIC_MAXIMUM];
+        json_t *j = wire_ack_to_json(ack);
+        _cleanup_free_ char *payload = json_to_text(j);
+
+        json_decref(j);
+        topic_format(topic, TOPIC_ACK, node, NULL);
+        /* One that is lost is made up for: the node sends again, and it is known then. */
+        if (b->mqtt)
+                mqtt_publish(b->mqtt, topic, payload, strlen(payload), 0, false, NULL);
+}
+
+static void on_message(const struct mqtt_message *m, void *userdata)
+{
+        struct broker *b = userdata;
+        char node[WIRE_ID_MAXIMUM + 1], request[WIRE_ID_MAXIMUM + 1];
+        enum topic_kind kind;
+
+        b->counts.messages++;
+        if (topic_parse(m->topic, &kind, node, request) < 0 || m->length == 0)
+                return; /* an empty payload is a retained message that was cleared */
+        switch (kind) {
+        case TOPIC_STATUS:
+                on_status(b, node, m);
+                break;
+        case TOPIC_EVENT:
+        case TOPIC_REPORT:
+                batch_add(b->batch, kind, node, m->payload, m->length);
+                break;
+        case TOPIC_CONFIG_APPLIED:
+                on_applied(b, node, m);
+                break;
+        case TOPIC_OUT:
+                on_output(b, node, request, m);
+                break;
+        case TOPIC_ACK:
+        case TOPIC_CONFIG:
+        case TOPIC_REQUEST:
+                break; /* our own */
+        }
+}
+
+/* ---- the connection ---- */
+
+static int on_retry(sd_event_source *source, uint64_t at_us, void *userdata)
+{
+        (void)source;
+        (void)at_us;
+        return start_connection(userdata), 0;
+}
+
+static void arm(struct broker *b, sd_event_source **source, double delay_ms, sd_event_time_handler_t callback)
+{
+        uint64_t now_us;
+
+        sd_event_now(b->event, CLOCK_MONOTONIC, &now_us);
+        now_us += (uint64_t)(delay_ms * 1000);
+        if (!*source) {
+                sd_event_add_time(b->event, source, CLOCK_MONOTONIC, now_us, 10000, callback, b);
+                return;
+        }
+        sd_event_source_set_time(*source, now_us);
+        sd_event_source_set_enabled(*source, SD_EVENT_ONESHOT);
+}
+
+static void retry_later(struct broker *b)
+{
+        arm(b, &b->retry, backoff_next_ms(&b->backoff, backoff_random()), on_retry);
+}
+
+static void on_closed(const struct error *e, void *userdata)
+{
+        struct broker *b = userdata;
+
+        b->mqtt = mqtt_free(b->mqtt, false);
+        if (b->counts.connected || b->backoff.attempt == 0)
+                log_event(LOG_LEVEL_WARNING, "no connection to the broker", "code", e->code, "reason",
+                        e->text, NULL);
+        b->counts.connected = false;
+        b->counts.connected_since_unix_ms = now_unix_ms();
+        if (b->absent)
+                sd_event_source_set_enabled(b->absent, SD_EVENT_OFF);
+        retry_later(b);
+}
+
+static void publish_notice(struct broker *b, const struct peer *p)
+{
+        char topic[TOPIC_MAXIMUM];
+        json_t *j = wire_notice_to_json(p->notice_version);
+        _cleanup_free_ char *payload = json_to_text(j);
+
+        json_decref(j);
+        topic_format(topic, TOPIC_CONFIG, p->id, NULL);
+        mqtt_publish(b->mqtt, topic, payload, strlen(payload), 1, true, NULL);
+}
+
+static void on_connected(void *userdata)
+{
+        static const char *const filters[] = {
+                "node/+/status", "node/+/event", "node/+/report", "node/+/config/applied", "node/+/out/+"};
+        struct broker *b = userdata;
+
+        backoff_reset(&b->backoff);
+        b->counts.connected = true;
+        b->counts.connected_since_unix_ms = now_unix_ms();
+        for (size_t i = 0; i < ELEMENTS(filters); i++)
+                mqtt_subscribe(b->mqtt, filters[i], 1);
+        for (struct peer *p = b->peers; p; p = p->hh.next)
+                if (p->notice_version)
+                        publish_notice(b, p);
+        arm(b, &b->absent, ABSENT_AFTER_MS, on_absent);
+        log_event(LOG_LEVEL_INFO, "connected to the broker", NULL);
+}
+
+static int connect_as(struct broker *b, const char *client_id, const struct mqtt_handlers *h,
+        struct mqtt **ret, struct error *ret_error)
+{
+        struct mqtt_options o = {.client_id = client_id,
+                .unix_path = b->settings->broker_socket,
+                .keepalive_s = KEEPALIVE_S,
+                .connect_timeout_ms = CONNECT_MS,
+                .maximum_message_bytes = WIRE_MESSAGE_MAXIMUM};
+
+        return mqtt_connect(b->event, &o, h, ret, ret_error);
+}
+
+static int start_connection(struct broker *b)
+{
+        struct mqtt_handlers h = {.on_connected = on_connected,
+                .on_closed = on_closed,
+                .on_message = on_message,
+                .userdata = b};
+        struct error e = {0};
+        int r = connect_as(b, CLIENT_ID, &h, &b->mqtt, &e);
+
+        if (r < 0)
+                retry_later(b);
+        return r;
+}
+
+/* ---- what the plane says ---- */
+
+static int publish_json(struct broker *b, enum topic_kind kind, const char *node, json_t *stolen)
+{
+        char topic[TOPIC_MAXIMUM];
+        _cleanup_free_ char *payload = json_to_text(stolen);
+
+        json_decref(stolen);
+        if (!b->counts.connected)
+                return -ENOTCONN;
+        topic_format(topic, kind, node, NULL);
+        return mqtt_publish(b->mqtt, topic, payload, strlen(payload), 1, false, NULL);
+}
+
+int broker_request(struct broker *b, const char *node, const struct wire_request *r)
+{
+        return publish_json(b, TOPIC_REQUEST, node, wire_request_to_json(r));
+}
+
+int broker_notice(struct broker *b, const char *node, int64_t version)
+{
+        struct peer *p = peer_of(b, node);
+
+        if (!p)
+                return -ENOBUFS;
+        p->notice_version = version;
+        if (!b->counts.connected)
+                return -ENOTCONN;
+        publish_notice(b, p);
+        return 0;
+}
+
+/* ---- removal of a node ---- */
+
+/* A connection under the node's own client id, by the socket that only the plane has: the broker ends the
+ * node's (MQTT 5, section 3.1.4), and the revoked certificate does not get in again. */
+struct expulsion {
+        struct broker *broker;
+        struct mqtt *mqtt;
+        struct expulsion *next;
+};
+
+static void end_expulsion(struct expulsion *x)
+{
+        struct expulsion **at = &x->broker->expulsions;
+
+        while (*at && *at != x)
+                at = &(*at)->next;
+        if (*at)
+                *at = x->next;
+        mqtt_free(x->mqtt, true);
+        free(x);
+}
+
+static void on_expelled(void *userdata)
+{
+        end_expulsion(userdata);
+}
+
+static void on_expulsion_closed(const struct error *e, void *userdata)
+{
+        log_event(LOG_LEVEL_WARNING, "could not end the connection of a removed node at once", "reason",
+                e->text, NULL);
+        end_expulsion(userdata);
+}
+
+static void clear_retained(struct broker *b, const char *node)
+{
+        static const enum topic_kind kinds[] = {TOPIC_STATUS, TOPIC_CONFIG, TOPIC_CONFIG_APPLIED};
+        char topic[TOPIC_MAXIMUM];
+
+        for (size_t i = 0; i < ELEMENTS(kinds); i++) {
+                topic_format(topic, kinds[i], node, NULL);
+                mqtt_publish(b->mqtt, topic, NULL, 0, 1, true, NULL);
+        }
+}
+
+int broker_expel(struct broker *b, const char *organisation, const char *node)
+{
+        struct expulsion *x;
+        struct mqtt_handlers h = {.on_connected = on_expelled, .on_closed = on_expulsion_closed};
+        struct error e = {0};
+        struct peer *p = peer_of(b, node);
+        int r;
+
+        if (p) {
+                HASH_DEL(b->peers, p);
+                free(p);
+        }
+        batch_forget_node(b->batch, organisation, node);
+        if (!b->counts.connected)
+                return -ENOTCONN;
+        x = xcalloc(1, sizeof *x);
+        x->broker = b;
+        h.userdata = x;
+        r = connect_as(b, node, &h, &x->mqtt, &e);
+        if (r < 0) {
+                free(x);
+                return r;
+        }
+        x->next = b->expulsions;
+        b->expulsions = x;
+        clear_retained(b, node);
+        return 0;
+}
+
+void broker_counts(const struct broker *b, struct broker_counts *ret)
+{
+        struct batch_counts stored;
+
+        batch_counts(b->batch, &stored);
+        *ret = b->counts;
+        ret->events = stored.events;
+        ret->duplicates = stored.duplicates;
+        ret->reports = stored.reports;
+}
+
+/* ---- life ---- */
+
+static int new_batch(struct broker *b)
+{
+        struct batch_handlers h = {.on_stored = on_stored,
+                .on_acknowledge = on_acknowledge,
+                .on_refused = on_refused,
+                .on_incident = on_incident,
+                .userdata = b};
+        const struct strv *texts = &b->settings->ranges;
+        struct cidr *ranges = xcalloc(texts->count + 1, sizeof *ranges);
+        size_t count = 0;
+        int r;
+
+        for (size_t i = 0; i < texts->count; i++)
+                if (cidr_parse(texts->items[i], &ranges[count]) == 0)
+                        count++;
+        r = batch_new(b->event, b->store, ranges, count, &h, &b->batch);
+        free(ranges);
+        return r;
+}
+
+int broker_new(sd_event *event, const struct plane_settings *settings, struct plane_store *store,
+        const struct broker_handlers *h, struct broker **ret, struct error *ret_error)
+{
+        struct broker *b = xcalloc(1, sizeof *b);
+        int r;
+
+        b->event = event;
+        b->settings = settings;
+        b->store = store;
+        b->handlers = *h;
+        b->backoff = (struct backoff)BACKOFF_INIT(200, 5000, 50);
+        r = new_batch(b);
+        if (r < 0) {
+                broker_free(b);
+                return error_set(
+                        ret_error, -r, "broker.loop", "cannot set up the broker's client: %s", strerror(-r));
+        }
+        b->counts.connected_since_unix_ms = now_unix_ms();
+        start_connection(b);
+        *ret = b;
+        return 0;
+}
+
+struct broker *broker_free(struct broker *b)
+{
+        struct peer *p, *next;
+
+        if (!b)
+                return NULL;
+        while (b->expulsions)
+                end_expulsion(b->expulsions);
+        sd_event_source_disable_unref(b->retry);
+        sd_event_source_disable_unref(b->absent);
+        mqtt_free(b->mqtt, true);
+        batch_free(b->batch);
+        HASH_ITER(hh, b->peers, p, next)
+        {
+                HASH_DEL(b->peers, p);
+                free(p);
+        }
+        free(b);
+        return NULL;
+}
