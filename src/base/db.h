@@ -16,9 +16,11 @@ struct db; /* opaque */
 int db_open(const char *path, const char *const *migrations, size_t count, struct db **ret,
         struct error *ret_error);
 struct db *db_close(struct db *d);
-/* Each takes static SQL with ? parameters and `types`, a letter for each: i int64_t, r double, s const char *
- * (NULL: null), b const void * and size_t. Statements are kept by the address of their SQL. Errors carry
- * SQLite's own words; a full disk is -ENOSPC, a failing one -EIO, a broken constraint -EEXIST. */
+/* Each takes SQL with ? parameters and `types`, a letter for each: i int64_t, r double, s const char *
+ * (NULL: null), b const void * and size_t. Statements are kept by the address of their SQL, so it is
+ * best static. Errors carry SQLite's own words; a full disk is -ENOSPC, a failing one -EIO, a broken
+ * constraint -EEXIST, damage -EBADMSG. Within a transaction all of these but -EEXIST roll it back at once:
+ * whatever follows in it, its commit included, is -ECANCELED. */
 int db_run(struct db *d, struct error *ret_error, const char *sql, const char *types, ...);
 /* `on_row` is called for each row; what it returns other than 0 ends the query and is returned (> 0 too). */
 int db_query(struct db *d, struct error *ret_error, int (*on_row)(sqlite3_stmt *row, void *userdata),
@@ -29,11 +31,12 @@ int db_query_integer(struct db *d, struct error *ret_error, int64_t otherwise, i
 int64_t db_last_id(const struct db *d);
 int64_t db_changes(const struct db *d);
 /* Transactions nest: only the outermost begins and commits. A rollback within ends the outermost with a
- * rollback, too (its commit gives -ECANCELED). */
+ * rollback, too (its commit gives -ECANCELED). A commit that fails has ended its level and rolled back: no
+ * db_rollback after it. */
 int db_begin(struct db *d, struct error *ret_error);
 int db_commit(struct db *d, struct error *ret_error);
 void db_rollback(struct db *d);
-int64_t db_size_bytes(struct db *d); /* of the used pages */
+int64_t db_size_bytes(struct db *d); /* of the used pages; 0 when they cannot be counted */
 
 /* Columns of a row: text is borrowed until the row ends, "" and 0 for null where not otherwise said. */
 const char *db_text(sqlite3_stmt *row, int column); /* NULL for null */

@@ -17,11 +17,12 @@ int json_parse(const char *data, size_t length, size_t maximum_bytes, const char
 /* Reads the members of one object. The first failure is kept ("WHERE: member 'x' is not a number") and every
  * later call gives nothing, so that callers check once, at the end. */
 struct json_reader {
-        json_t *object;      /* borrowed */
-        const char *where;   /* names the object in errors, borrowed */
-        struct error *error; /* may be NULL */
-        int result;          /* 0, or -EBADMSG after the first failure */
-        size_t taken;        /* members that were read */
+        json_t *object;        /* borrowed */
+        const char *where;     /* names the object in errors, borrowed */
+        struct error *error;   /* may be NULL */
+        int result;            /* 0, or -EBADMSG after the first failure */
+        const char *names[32]; /* of the members that were read, borrowed */
+        size_t taken;
 };
 void json_reader_init(struct json_reader *r, json_t *object, const char *where, struct error *ret_error);
 /* Texts: at most `maximum_bytes`, no NUL. Required ones fail when missing; optional ones give NULL when
@@ -31,6 +32,9 @@ const char *json_take_optional_text(struct json_reader *r, const char *name, siz
 int64_t json_take_integer(struct json_reader *r, const char *name, int64_t minimum, int64_t maximum);
 int64_t json_take_optional_integer(
         struct json_reader *r, const char *name, int64_t minimum, int64_t maximum, int64_t otherwise);
+/* Integers, too. */
+double json_take_optional_number(
+        struct json_reader *r, const char *name, double minimum, double maximum, double otherwise);
 bool json_take_optional_boolean(struct json_reader *r, const char *name, bool otherwise);
 /* "2026-11-21T03:00:00.000Z" as milliseconds since the epoch. */
 int64_t json_take_time(struct json_reader *r, const char *name);
