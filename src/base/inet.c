@@ -179,6 +179,26 @@ bool cidr_contains(const struct cidr *c, const struct inet_addr *a)
         return bits_equal(c->address.bytes, a->bytes, c->prefix);
 }
 
+bool cidr_covers(const struct cidr *outer, const struct cidr *inner)
+{
+        return outer->prefix <= inner->prefix && cidr_contains(outer, &inner->address);
+}
+
+bool cidr_equal(const struct cidr *a, const struct cidr *b)
+{
+        return a->prefix == b->prefix && inet_addr_equal(&a->address, &b->address);
+}
+
+struct cidr cidr_network(const struct cidr *c)
+{
+        unsigned bits = inet_addr_bits(&c->address);
+        struct cidr network = *c;
+
+        for (unsigned i = c->prefix; i < bits; i++)
+                network.address.bytes[i / 8] &= (uint8_t) ~(0x80U >> (i % 8));
+        return network;
+}
+
 /* ---- endpoints ---- */
 
 int endpoint_parse(const char *s, struct endpoint *ret)

@@ -44,6 +44,9 @@ unsigned inet_addr_bits(const struct inet_addr *a); /* 32, 128, or 0 */
 int cidr_parse(const char *s, struct cidr *ret); /* "10.0.0.0/8"; a bare address is /32 or /128 */
 const char *cidr_format(const struct cidr *c, char ret[INET_ADDR_TEXT]);
 bool cidr_contains(const struct cidr *c, const struct inet_addr *a);
+bool cidr_covers(const struct cidr *outer, const struct cidr *inner); /* or is the same network */
+bool cidr_equal(const struct cidr *a, const struct cidr *b);          /* host bits count */
+struct cidr cidr_network(const struct cidr *c);                       /* without host bits */
 
 /* "192.0.2.1:443", "[2001:db8::1]:443", or the bare address when the port is 0. */
 int endpoint_parse(const char *s, struct endpoint *ret);

@@ -230,6 +230,46 @@ static void test_endpoints(void **state)
         assert_int_equal(endpoint_parse(NULL, &e), -EINVAL);
 }
 
+static struct cidr cidr_of(const char *text)
+{
+        struct cidr c;
+
+        assert_int_equal(cidr_parse(text, &c), 0);
+        return c;
+}
+
+static bool covers(const char *outer, const char *inner)
+{
+        struct cidr o = cidr_of(outer), i = cidr_of(inner);
+
+        return cidr_covers(&o, &i);
+}
+
+static void assert_network(const char *of, const char *wanted)
+{
+        struct cidr c = cidr_of(of), w = cidr_of(wanted), network = cidr_network(&c);
+
+        assert_true(cidr_equal(&network, &w));
+        assert_int_equal(cidr_equal(&c, &w), !strcmp(of, wanted));
+}
+
+static void test_networks(void **state)
+{
+        (void)state;
+        assert_true(covers("10.0.0.0/8", "10.1.0.0/16"));
+        assert_true(covers("10.9.9.9/8", "10.0.0.0/8"));
+        assert_false(covers("10.1.0.0/16", "10.0.0.0/8"));
+        assert_false(covers("10.0.0.0/8", "11.0.0.0/16"));
+        assert_true(covers("0.0.0.0/0", "192.0.2.1/32"));
+        assert_false(covers("::/0", "192.0.2.1/32"));
+        assert_true(covers("2001:db8::/32", "2001:db8:1::/48"));
+        assert_network("10.1.2.3/8", "10.0.0.0/8");
+        assert_network("10.1.2.3/32", "10.1.2.3/32");
+        assert_network("10.1.2.255/25", "10.1.2.128/25");
+        assert_network("255.255.255.255/0", "0.0.0.0/0");
+        assert_network("2001:db8:ffff::1/33", "2001:db8:8000::/33");
+}
+
 static void test_sockaddr(void **state)
 {
         (void)state;
@@ -262,6 +302,7 @@ int main(void)
                 cmocka_unit_test(test_bogons),
                 cmocka_unit_test(test_prefixes),
                 cmocka_unit_test(test_contains),
+                cmocka_unit_test(test_networks),
                 cmocka_unit_test(test_endpoints),
                 cmocka_unit_test(test_sockaddr),
         };
