@@ -30,8 +30,9 @@ int wire_severity_from_string(const char *s, enum wire_severity *ret);
 #define EVENT_NODE_CONNECT      "Node Connect"
 #define EVENT_NODE_DISCONNECT   "Node Disconnect"
 #define EVENT_FLAPPING          "Connection Flapping"
-#define EVENT_RECORDS_DROPPED   "Records Dropped" /* the store was full: how many, of what, from when to when \
-                                                   */
+#define EVENT_RECORDS_DROPPED                                                         \
+        "Records Dropped" /* the store was full: how many, of what, from when to when \
+                           */
 #define EVENT_CLOCK_JUMP  "Clock Changed"
 #define EVENT_CERTIFICATE "Certificate Renewal"
 
@@ -111,7 +112,8 @@ int wire_applied_parse(const void *data, size_t length, struct wire_applied *ret
 json_t *wire_notice_to_json(int64_t version);
 int wire_notice_parse(const void *data, size_t length, int64_t *ret_version, struct error *ret_error);
 
-#define CONFIG_MAX_LANS 16
+#define CONFIG_MAX_LANS   16
+#define CONFIG_MAX_ROUTES 4096 /* per LAN */
 struct config_route {
         struct cidr destination;
         struct inet_addr next_hop;
@@ -122,7 +124,7 @@ struct config_lan {
         bool has_address;
         struct cidr address;
         struct config_route *routes;
-        size_t route_count; /* at most SITE_MAX_ROUTES */
+        size_t route_count; /* at most CONFIG_MAX_ROUTES */
 };
 struct config_schedule { /* when updates may begin, UTC; has_update false: at any time */
         bool has_update;
