@@ -1,0 +1,423 @@
+#include "helper/client.h"
+
+#include "base/alloc.h"
+#include "base/cleanup.h"
+#include "base/json.h"
+#include "base/text.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/pidfd.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+
+#define ANSWER_TIMEOUT_US  ((uint64_t)10 * 1000 * 1000)
+#define QUEUE_MAXIMUM      16
+#define ANSWER_MAXIMUM     ((size_t)4096)
+#define SOCKET_FD          3 /* in the helper that is started as a child */
+#define CHILD_END_WAIT_MS  2000
+#define SEND_BUFFER_WANTED ((int)HELPER_MESSAGE_MAXIMUM)
+
+struct ask {
+        struct ask *next;
+        struct helper_client *client;
+        char *message;
+        bool is_sent;
+        struct error failure;       /* number 0: none; told in the next turn of the loop */
+        helper_on_answer on_answer; /* NULL: it was told already, and its answer will come too late */
+        void *userdata;
+        sd_event_source *timer;
+};
+
+struct helper_client {
+        sd_event *event;
+        char *socket_path; /* NULL: a child, which cannot be started anew without root's rights */
+        pid_t child;
+        int fd; /* -1: not connected */
+        sd_event_source *io, *defer;
+        struct ask *first, **last;
+        size_t count;
+};
+
+static int on_io(sd_event_source *s, int fd, uint32_t revents, void *userdata);
+
+/* ---- the queue ---- */
+
+static struct ask *ask_free(struct ask *a)
+{
+        if (!a)
+                return NULL;
+        sd_event_source_disable_unref(a->timer);
+        free(a->message);
+        free(a);
+        return NULL;
+}
+
+static struct ask *pop(struct helper_client *c)
+{
+        struct ask *a = c->first;
+
+        if (!a)
+                return NULL;
+        c->first = a->next;
+        if (!c->first)
+                c->last = &c->first;
+        c->count--;
+        return a;
+}
+
+static void unlink_ask(struct helper_client *c, struct ask *a)
+{
+        struct ask **at = &c->first;
+
+        while (*at != a)
+                at = &(*at)->next;
+        *at = a->next;
+        if (!a->next)
+                c->last = at;
+        c->count--;
+}
+
+/* Tells the asker, once. */
+static void tell(struct ask *a, const struct error *e)
+{
+        helper_on_answer on_answer = a->on_answer;
+
+        a->on_answer = NULL;
+        a->timer = sd_event_source_disable_unref(a->timer);
+        if (on_answer)
+                on_answer(-e->number, e, a->userdata);
+}
+
+/* ---- the connection ---- */
+
+/* The helper ends by itself when its connection does; the daemon may have no right to kill it any more. */
+static void reap(struct helper_client *c)
+{
+        _cleanup_close_ int pidfd = -1;
+        struct pollfd p;
+
+        if (c->child <= 0)
+                return;
+        pidfd = pidfd_open(c->child, 0);
+        p = (struct pollfd){.fd = pidfd, .events = POLLIN};
+        if (pidfd >= 0 && poll(&p, 1, CHILD_END_WAIT_MS) <= 0)
+                kill(c->child, SIGKILL);
+        waitpid(c->child, NULL, WNOHANG);
+        c->child = 0;
+}
+
+static void disconnect(struct helper_client *c)
+{
+        c->io = sd_event_source_disable_unref(c->io);
+        if (c->fd >= 0)
+                close(c->fd);
+        c->fd = -1;
+        reap(c);
+}
+
+static int attach(struct helper_client *c, int fd, struct error *ret_error)
+{
+        int wanted = SEND_BUFFER_WANTED, r;
+
+        /* A message has to fit into the buffer whole: beyond the system's limit only root may go. */
+        if (setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &wanted, sizeof wanted) < 0)
+                setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &wanted, sizeof wanted);
+        r = sd_event_add_io(c->event, &c->io, fd, EPOLLIN, on_io, c);
+        if (r < 0) {
+                close(fd);
+                return error_set(ret_error, -r, "helper.failed", "cannot watch the helper: %s", strerror(-r));
+        }
+        c->fd = fd;
+        return 0;
+}
+
+static int connect_socket(struct helper_client *c, struct error *ret_error)
+{
+        struct sockaddr_un address = {.sun_family = AF_UNIX};
+        _cleanup_close_ int fd = -1;
+
+        if (strlen(c->socket_path) >= sizeof address.sun_path)
+                return error_set(ret_error, ENAMETOOLONG, "helper.failed",
+                        "cannot reach the helper at %s: %s", c->socket_path, strerror(ENAMETOOLONG));
+        str_copy(address.sun_path, sizeof address.sun_path, c->socket_path);
+        fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+        if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof address) < 0)
+                return error_set(ret_error, errno, "helper.failed",
+                        "cannot reach the helper at %s: %s; is gridnode-helper.socket started?",
+                        c->socket_path, strerror(errno));
+        return attach(c, TAKE_FD(fd), ret_error);
+}
+
+/* ---- a helper of our own ---- */
+
+static void redirect(int fd, int as)
+{
+        if (fd == as)
+                fcntl(fd, F_SETFD, 0);
+        else if (dup2(fd, as) < 0)
+                _exit(127);
+}
+
+static void be_helper(const char *program, int fd, char *const environment[])
+{
+        char *const arguments[] = {(char *)program, NULL};
+        int nothing = open("/dev/null", O_RDWR | O_CLOEXEC);
+        sigset_t none;
+
+        /* A Ctrl-C is the daemon's to hear; the helper ends with its connection. */
+        setsid();
+        sigemptyset(&none);
+        sigprocmask(SIG_SETMASK, &none, NULL);
+        signal(SIGPIPE, SIG_DFL);
+        if (nothing < 0)
+                _exit(127);
+        redirect(nothing, STDIN_FILENO);
+        redirect(fd, SOCKET_FD);
+        close_range(SOCKET_FD + 1, ~0U, 0);
+        execve(program, arguments, environment);
+        _exit(127);
+}
+
+static int start_child(struct helper_client *c, const char *program, struct error *ret_error)
+{
+        const char *journal = getenv("JOURNAL_STREAM");
+        _cleanup_free_ char *stream = journal ? xasprintf("JOURNAL_STREAM=%s", journal) : NULL;
+        char *environment[] = {"LANG=C.UTF-8", stream, NULL};
+        int pair[2], r;
+
+        if (access(program, X_OK) < 0)
+                return error_set(ret_error, errno, "helper.failed", "cannot start the helper %s: %s", program,
+                        strerror(errno));
+        if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+                return error_set(
+                        ret_error, errno, "helper.failed", "cannot start the helper: %s", strerror(errno));
+        c->child = fork();
+        if (c->child == 0)
+                be_helper(program, pair[1], environment);
+        r = errno;
+        close(pair[1]);
+        if (c->child < 0) {
+                close(pair[0]);
+                return error_set(ret_error, r, "helper.failed", "cannot start the helper: %s", strerror(r));
+        }
+        fcntl(pair[0], F_SETFL, O_NONBLOCK);
+        return attach(c, pair[0], ret_error);
+}
+
+/* ---- talking ---- */
+
+/* Everybody who waits hears of it; those who ask meanwhile belong to the next connection. */
+static void fail_all(struct helper_client *c, const struct error *e)
+{
+        struct ask *gone = c->first;
+
+        disconnect(c);
+        c->first = NULL;
+        c->last = &c->first;
+        c->count = 0;
+        while (gone) {
+                struct ask *a = gone;
+
+                gone = a->next;
+                tell(a, e);
+                ask_free(a);
+        }
+}
+
+static void fail_connection(struct helper_client *c, int number, const char *why)
+{
+        struct error e;
+
+        error_set(&e, number, "helper.failed", "the connection to the helper has ended: %s", why);
+        fail_all(c, &e);
+}
+
+static int on_defer(sd_event_source *s, void *userdata);
+
+/* Sends the first of the queue; the next goes when its answer came. */
+static void send_next(struct helper_client *c)
+{
+        struct ask *a = c->first;
+        ssize_t n;
+
+        if (!a || a->is_sent)
+                return;
+        if (c->fd < 0 && a->failure.number == 0) {
+                if (c->socket_path)
+                        connect_socket(c, &a->failure);
+                else
+                        error_set(&a->failure, EPIPE, "helper.failed",
+                                "the helper has ended; it starts again with the daemon");
+        }
+        if (a->failure.number > 0) {
+                sd_event_source_set_enabled(c->defer, SD_EVENT_ONESHOT);
+                return;
+        }
+        n = send(c->fd, a->message, strlen(a->message), MSG_DONTWAIT | MSG_NOSIGNAL);
+        if (n < 0 && errno == EAGAIN) {
+                sd_event_source_set_io_events(c->io, EPOLLIN | EPOLLOUT);
+                return;
+        }
+        sd_event_source_set_io_events(c->io, EPOLLIN);
+        if (n >= 0) {
+                a->is_sent = true;
+                return;
+        }
+        error_set(&a->failure, errno, "helper.failed", "cannot ask the helper (%zu bytes): %s",
+                strlen(a->message), strerror(errno));
+        sd_event_source_set_enabled(c->defer, SD_EVENT_ONESHOT);
+}
+
+/* A question that could not be sent. The loop calls, never the asker's own call. */
+static int on_defer(sd_event_source *s, void *userdata)
+{
+        struct helper_client *c = userdata;
+        struct ask *a = c->first;
+
+        (void)s;
+        if (a && a->failure.number == EPIPE && c->fd >= 0) {
+                fail_connection(c, EPIPE, strerror(EPIPE));
+        } else if (a && a->failure.number > 0) {
+                struct error e = a->failure;
+
+                pop(c);
+                /* Before the asker is told, who may ask anew, or free the client. */
+                send_next(c);
+                tell(a, &e);
+                ask_free(a);
+        }
+        return 0;
+}
+
+static void take_answer(struct helper_client *c, const char *data, size_t length)
+{
+        struct error answer, e;
+        struct ask *a;
+
+        if (!c->first || !c->first->is_sent) {
+                fail_connection(c, EBADMSG, "it answered what nobody asked");
+                return;
+        }
+        if (helper_answer_parse(data, length, &answer, &e) < 0) {
+                fail_connection(c, e.number, e.text);
+                return;
+        }
+        a = pop(c);
+        send_next(c);
+        tell(a, &answer);
+        ask_free(a);
+}
+
+static int on_io(sd_event_source *s, int fd, uint32_t revents, void *userdata)
+{
+        struct helper_client *c = userdata;
+        char data[ANSWER_MAXIMUM];
+        ssize_t n;
+
+        (void)s;
+        if (revents & EPOLLOUT)
+                send_next(c);
+        if (!(revents & (EPOLLIN | EPOLLHUP | EPOLLERR)))
+                return 0;
+        n = recv(fd, data, sizeof data, MSG_DONTWAIT | MSG_TRUNC);
+        if (n < 0 && (errno == EAGAIN || errno == EINTR))
+                return 0;
+        if (n < 0 || n > (ssize_t)sizeof data)
+                fail_connection(c, n < 0 ? errno : EMSGSIZE, strerror(n < 0 ? errno : EMSGSIZE));
+        else if (n == 0)
+                fail_connection(c, EPIPE, "it ended");
+        else
+                take_answer(c, data, (size_t)n);
+        return 0;
+}
+
+static int on_timeout(sd_event_source *s, uint64_t usec, void *userdata)
+{
+        struct ask *a = userdata;
+        struct error e;
+
+        (void)s;
+        (void)usec;
+        error_set(&e, ETIMEDOUT, "helper.failed", "the helper did not answer within %llu s",
+                (unsigned long long)(ANSWER_TIMEOUT_US / 1000000));
+        /* It stays in the queue, so that its answer, should it still come, is not taken for the next one's.
+         */
+        tell(a, &e);
+        return 0;
+}
+
+int helper_client_ask(
+        struct helper_client *c, const struct helper_request *r, helper_on_answer on_answer, void *userdata)
+{
+        struct ask *a;
+        json_t *object;
+        int result;
+
+        if (c->count >= QUEUE_MAXIMUM)
+                return -ENOBUFS;
+        a = xcalloc(1, sizeof *a);
+        *a = (struct ask){.client = c, .on_answer = on_answer, .userdata = userdata};
+        result = sd_event_add_time_relative(
+                c->event, &a->timer, CLOCK_MONOTONIC, ANSWER_TIMEOUT_US, 0, on_timeout, a);
+        if (result < 0) {
+                ask_free(a);
+                return result;
+        }
+        object = helper_request_to_json(r);
+        a->message = json_to_text(object);
+        json_decref(object);
+        *c->last = a;
+        c->last = &a->next;
+        c->count++;
+        send_next(c);
+        return 0;
+}
+
+/* ---- beginning and end ---- */
+
+int helper_client_new(sd_event *event, const char *socket_path, const char *program,
+        struct helper_client **ret, struct error *ret_error)
+{
+        struct helper_client *c = xcalloc(1, sizeof *c);
+        int r;
+
+        c->event = sd_event_ref(event);
+        c->socket_path = xstrdup(socket_path);
+        c->fd = -1;
+        c->last = &c->first;
+        r = sd_event_add_defer(event, &c->defer, on_defer, c);
+        if (r >= 0)
+                r = sd_event_source_set_enabled(c->defer, SD_EVENT_OFF);
+        if (r < 0)
+                error_set(ret_error, -r, "helper.failed", "cannot watch the helper: %s", strerror(-r));
+        else
+                r = socket_path ? connect_socket(c, ret_error) : start_child(c, program, ret_error);
+        if (r < 0) {
+                helper_client_free(c);
+                return r;
+        }
+        *ret = c;
+        return 0;
+}
+
+struct helper_client *helper_client_free(struct helper_client *c)
+{
+        struct ask *a;
+
+        if (!c)
+                return NULL;
+        while ((a = pop(c)))
+                ask_free(a);
+        disconnect(c);
+        sd_event_source_disable_unref(c->defer);
+        sd_event_unref(c->event);
+        free(c->socket_path);
+        free(c);
+        return NULL;
+}
