@@ -5,10 +5,11 @@
 
 struct daemon_options {
         struct settings_node *settings;
+        const char *root;           /* --root, for the children; NULL: none */
         const char *program;        /* gridnode, for its children */
-        const char *helper_program; /* started as a child when this is root; NULL: helper_socket */
-        const char *helper_socket;
-        const char *user; /* to become after the helper was started; NULL: stays */
+        const char *helper_program; /* started as a child when this is root and there is no helper's socket */
+        const char *helper_socket;  /* systemd's */
+        const char *user;           /* to become after the helper was started; NULL: stays */
 };
 /* An exit status. */
 int daemon_run(const struct daemon_options *o);

@@ -1,0 +1,357 @@
+#include "node/daemon_internal.h"
+
+#include "base/alloc.h"
+#include "base/cleanup.h"
+#include "base/folder.h"
+#include "base/json.h"
+#include "base/log.h"
+#include "net/netlink.h"
+#include "node/privileges.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <string.h>
+#include <sysexits.h>
+#include <systemd/sd-daemon.h>
+#include <time.h>
+#include <unistd.h>
+
+#define VERB_OUTPUT_MAX ((size_t)4 << 20)
+#define VERB_WORDS_MAX  24
+
+double daemon_now_ms(const struct daemon *d)
+{
+        uint64_t us = 0;
+
+        sd_event_now(d->event, CLOCK_MONOTONIC, &us);
+        return (double)us / 1000;
+}
+
+int64_t daemon_unix_ms(void)
+{
+        struct timespec t;
+
+        clock_gettime(CLOCK_REALTIME, &t);
+        return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+void daemon_arm(struct daemon *d, sd_event_source **source, double delay_ms, sd_event_time_handler_t callback,
+        void *userdata)
+{
+        uint64_t at_us = (uint64_t)((daemon_now_ms(d) + delay_ms) * 1000);
+        /* Long waits may be a little longer: fewer wake-ups. */
+        uint64_t accuracy_us = delay_ms > 5000 ? 250000 : 1000;
+
+        if (!*source) {
+                sd_event_add_time(d->event, source, CLOCK_MONOTONIC, at_us, accuracy_us, callback, userdata);
+                return;
+        }
+        sd_event_source_set_time(*source, at_us);
+        sd_event_source_set_time_accuracy(*source, accuracy_us);
+        sd_event_source_set_enabled(*source, SD_EVENT_ONESHOT);
+}
+
+int daemon_start_verb(struct daemon *d, const char *const *words, double timeout_ms,
+        void (*on_end)(enum wire_end end, int status, const char *output, size_t length, void *userdata),
+        void *userdata, struct child **ret)
+{
+        const char *arguments[VERB_WORDS_MAX] = {d->options->program};
+        struct child_options o = {.arguments = arguments,
+                .timeout_ms = timeout_ms,
+                .whole = true,
+                .maximum_output_bytes = VERB_OUTPUT_MAX};
+        struct child_handlers h = {.on_end = on_end, .userdata = userdata};
+        size_t n = 1;
+
+        for (; *words && n < VERB_WORDS_MAX - 5; words++)
+                arguments[n++] = *words;
+        if (d->options->root) {
+                arguments[n++] = "--root";
+                arguments[n++] = d->options->root;
+        }
+        arguments[n++] = "--config";
+        arguments[n++] = d->settings->effective_path;
+        return child_start(d->event, &o, &h, ret, NULL);
+}
+
+const struct inet_addr *daemon_dns(const struct daemon *d, size_t *ret_count)
+{
+        const struct site *s = d->settings->site;
+
+        *ret_count = d->config.dns_count ? d->config.dns_count : s->wan.dns_count;
+        return d->config.dns_count ? d->config.dns : s->wan.dns;
+}
+
+/* ---- records ---- */
+
+void daemon_record(struct daemon *d, struct wire_report *report, struct wire_event *events, size_t count)
+{
+        struct error e = {0};
+
+        if (store_add(d->store, report, events, count, daemon_unix_ms(), &e) < 0)
+                log_event(LOG_LEVEL_ERROR, "events cannot be stored", "reason", e.text, NULL);
+        for (size_t i = 0; i < count; i++) {
+                log_event(events[i].severity == WIRE_ERROR     ? LOG_LEVEL_ERROR
+                          : events[i].severity == WIRE_WARNING ? LOG_LEVEL_WARNING
+                                                               : LOG_LEVEL_INFO,
+                        events[i].message, "event", events[i].name, "service", events[i].service, NULL);
+                if (d->desk)
+                        desk_event(d->desk, &events[i]);
+        }
+        channel_outbox_changed(d->channel);
+}
+
+void daemon_tell(struct daemon *d, const char *name, enum wire_severity severity, const char *service,
+        const json_t *diagnosis, const char *format, ...)
+{
+        struct wire_event e = {
+                .generated_unix_ms = daemon_unix_ms(), .severity = severity, .name = xstrdup(name)};
+        va_list arguments;
+
+        va_start(arguments, format);
+        e.message = xvasprintf(format, arguments);
+        va_end(arguments);
+        e.service = xstrdup(service);
+        e.diagnosis = diagnosis ? json_deep_copy(diagnosis) : NULL;
+        daemon_record(d, NULL, &e, 1);
+        wire_event_done(&e);
+}
+
+/* ---- the network ---- */
+
+void daemon_find_wan(struct daemon *d)
+{
+        const struct site *s = d->settings->site;
+        struct netlink_route route = {0};
+        struct netlink *n = NULL;
+
+        if (netlink_open(&n) < 0)
+                return;
+        if (netlink_default_route(n, AF_INET, &route) == 0) {
+                str_copy(d->wan_interface, sizeof d->wan_interface, route.interface);
+                d->wan_gateway = route.next_hop;
+                if (netlink_route_source(n, &route, &d->wan_address) < 0)
+                        d->wan_address = (struct inet_addr){0};
+        }
+        if (s->wan.interface[0])
+                str_copy(d->wan_interface, sizeof d->wan_interface, s->wan.interface);
+        if (s->wan.mode == SITE_ADDRESS_STATIC)
+                d->wan_address = s->wan.address.address;
+        if (inet_addr_is_set(&s->wan.gateway))
+                d->wan_gateway = s->wan.gateway;
+        netlink_close(n);
+}
+
+static void on_network_change(void *userdata)
+{
+        struct daemon *d = userdata;
+        struct inet_addr gateway = d->wan_gateway;
+        char interface[IFNAMSIZ];
+
+        str_copy(interface, sizeof interface, d->wan_interface);
+        daemon_find_wan(d);
+        if (!inet_addr_equal(&gateway, &d->wan_gateway) || !str_equal(interface, d->wan_interface))
+                configurer_network_changed(d->configurer);
+        reach_network_changed(d->reach);
+        watch_network_changed(d->watch);
+}
+
+/* ---- tools ---- */
+
+static void on_output(const char *request, const struct wire_output *output, void *userdata)
+{
+        struct daemon *d = userdata;
+        json_t *j = wire_output_to_json(output);
+
+        /* The plane calls a request lost whose output does not come. */
+        channel_publish(d->channel, TOPIC_OUT, request, j);
+        json_decref(j);
+}
+
+/* ---- life ---- */
+
+static int fail(int status, const struct error *e)
+{
+        log_text(LOG_LEVEL_ERROR, "%s", e->text);
+        return status;
+}
+
+static const struct profile_service *find_control(const struct profile *p)
+{
+        for (size_t i = 0; i < p->service_count; i++)
+                if (strv_contains(&p->services[i].carries, "control"))
+                        return &p->services[i];
+        return NULL;
+}
+
+static int check_settings(struct daemon *d)
+{
+        const struct settings_node *s = d->settings;
+        struct error e = {0};
+
+        if (!s->node) {
+                error_set(&e, ENOENT, "not-registered",
+                        "this node is not registered: 'gridnode register' does it (no %s)", s->identity_path);
+                return fail(EX_CONFIG, &e);
+        }
+        if (!s->profile) {
+                error_set(&e, ENOENT, "no-profile",
+                        "there is no profile: register the node anew, or name one in %s", s->site_path);
+                return fail(EX_CONFIG, &e);
+        }
+        d->control_service = find_control(s->profile);
+        if (!d->control_service) {
+                error_set(&e, EINVAL, "no-control", "%s: no service carries 'control'", s->profile->path);
+                return fail(EX_CONFIG, &e);
+        }
+        return EXIT_SUCCESS;
+}
+
+/* The helper is there before our rights are gone, or not at all: then what needs it fails with the reason. */
+static void start_helper(struct daemon *d)
+{
+        const struct daemon_options *o = d->options;
+        bool has_socket = o->helper_socket && access(o->helper_socket, F_OK) == 0;
+        int r;
+
+        if (!has_socket && geteuid() != 0) {
+                error_set(&d->helper_problem, EPIPE, "helper.missing",
+                        "gridnode-helper is not there: start gridnode-helper.socket, or gridnode run as "
+                        "root");
+                return;
+        }
+        r = helper_client_new(d->event, has_socket ? o->helper_socket : NULL,
+                has_socket ? NULL : o->helper_program, &d->helper, &d->helper_problem);
+        if (r < 0)
+                log_text(LOG_LEVEL_WARNING, "%s", d->helper_problem.text);
+}
+
+static int open_store(struct daemon *d, struct error *ret_error)
+{
+        _cleanup_free_ char *path = path_join(d->settings->paths.state, "state.db"), *note = NULL;
+        struct store_limits limits = {0};
+        int r = folder_check_file(d->settings->paths.state, "state.db", ret_error);
+
+        if (r < 0)
+                return r;
+        r = store_open(path, &limits, &d->store, &note, ret_error);
+        if (note)
+                log_text(LOG_LEVEL_ERROR, "%s", note);
+        return r;
+}
+
+static int new_parts(struct daemon *d, struct error *ret_error)
+{
+        struct tools_options t = {.event = d->event,
+                .program = d->options->program,
+                .config_path = d->settings->effective_path,
+                .on_output = on_output,
+                .userdata = d};
+        int r;
+
+        d->tools = tools_new(&t);
+        r = configurer_new(d, &d->configurer);
+        if (r >= 0)
+                r = watch_new(d, &d->watch);
+        if (r >= 0)
+                r = reach_new(d, &d->reach);
+        if (r >= 0)
+                r = netwatch_new(d->event, on_network_change, d, &d->netwatch);
+        if (r < 0)
+                return error_set(ret_error, -r, "daemon.parts", "cannot set up: %s", strerror(-r));
+        return desk_new(d, &d->desk, ret_error);
+}
+
+static void free_parts(struct daemon *d)
+{
+        desk_free(d->desk);
+        netwatch_free(d->netwatch);
+        tools_free(d->tools);
+        configurer_free(d->configurer);
+        if (d->reach)
+                reach_free(d->reach);
+        watch_free(d->watch);
+        helper_client_free(d->helper);
+        store_close(d->store);
+        wire_config_done(&d->config);
+}
+
+static int new_loop(struct daemon *d, struct error *ret_error)
+{
+        sigset_t mask;
+        int r;
+
+        sigemptyset(&mask);
+        sigaddset(&mask, SIGTERM);
+        sigaddset(&mask, SIGINT);
+        sigaddset(&mask, SIGCHLD);
+        sigprocmask(SIG_BLOCK, &mask, NULL);
+        r = sd_event_new(&d->event);
+        if (r >= 0)
+                r = sd_event_add_signal(d->event, NULL, SIGTERM, NULL, NULL);
+        if (r >= 0)
+                r = sd_event_add_signal(d->event, NULL, SIGINT, NULL, NULL);
+        if (r >= 0)
+                r = sd_event_set_watchdog(d->event, true);
+        return r < 0 ? error_set(ret_error, -r, "daemon.loop", "cannot make the event loop: %s", strerror(-r))
+                     : 0;
+}
+
+static int prepare(struct daemon *d, int *ret_lock, struct error *ret_error)
+{
+        const struct paths *p = &d->settings->paths;
+        int r = new_loop(d, ret_error);
+
+        if (r < 0)
+                return r;
+        start_helper(d);
+        r = privileges_drop(d->options->user, ret_error);
+        if (r >= 0)
+                r = folder_prepare(p->state, 0700, ret_error);
+        if (r >= 0)
+                r = folder_prepare(p->run, 0755, ret_error);
+        if (r >= 0)
+                r = folder_lock(p->state, ret_lock, ret_error);
+        if (r >= 0)
+                r = open_store(d, ret_error);
+        return r;
+}
+
+static int exit_status_of(int r)
+{
+        return r == -EBUSY || r == -EADDRINUSE ? EX_UNAVAILABLE
+               : r == -EPERM || r == -EACCES   ? EX_NOPERM
+                                               : EXIT_FAILURE;
+}
+
+int daemon_run(const struct daemon_options *o)
+{
+        struct daemon d = {.options = o, .settings = o->settings, .started_unix_ms = daemon_unix_ms()};
+        struct error e = {0};
+        int lock = -1, status = check_settings(&d), r;
+
+        if (status != EXIT_SUCCESS)
+                return status;
+        r = prepare(&d, &lock, &e);
+        if (r >= 0) {
+                daemon_find_wan(&d);
+                r = new_parts(&d, &e);
+        }
+        if (r >= 0) {
+                configurer_start(d.configurer);
+                reach_start(d.reach);
+                log_event(LOG_LEVEL_INFO, "the node runs", "node", d.settings->node, "name", d.settings->name,
+                        "version", GRIDNODE_VERSION, NULL);
+                sd_notify(false, "READY=1");
+                r = sd_event_loop(d.event);
+                sd_notify(false, "STOPPING=1");
+                if (r < 0)
+                        error_set(&e, -r, "daemon.loop", "the event loop ended: %s", strerror(-r));
+        }
+        free_parts(&d);
+        sd_event_unref(d.event);
+        if (lock >= 0)
+                close(lock);
+        return r < 0 ? fail(exit_status_of(r), &e) : EXIT_SUCCESS;
+}

@@ -1,0 +1,62 @@
+#include "node/privileges.h"
+
+#include <errno.h>
+#include <grp.h>
+#include <linux/capability.h>
+#include <pwd.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+static const int kept[] = {CAP_NET_RAW, CAP_NET_BIND_SERVICE};
+
+/* Two calls of the kernel are all that is needed of libcap. */
+static int keep_capabilities(void)
+{
+        struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+        struct __user_cap_data_struct data[2] = {0};
+
+        for (size_t i = 0; i < sizeof kept / sizeof kept[0]; i++) {
+                data[0].permitted |= 1u << kept[i];
+                data[0].effective |= 1u << kept[i];
+                data[0].inheritable |= 1u << kept[i];
+        }
+        if (syscall(SYS_capset, &header, data) < 0)
+                return -errno;
+        for (size_t i = 0; i < sizeof kept / sizeof kept[0]; i++)
+                if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, kept[i], 0, 0) < 0)
+                        return -errno;
+        return 0;
+}
+
+static int become(const struct passwd *p)
+{
+        if (prctl(PR_SET_KEEPCAPS, 1) < 0 || initgroups(p->pw_name, p->pw_gid) < 0 ||
+                setresgid(p->pw_gid, p->pw_gid, p->pw_gid) < 0 ||
+                setresuid(p->pw_uid, p->pw_uid, p->pw_uid) < 0)
+                return -errno;
+        return keep_capabilities();
+}
+
+int privileges_drop(const char *user, struct error *ret_error)
+{
+        const struct passwd *p;
+        int r;
+
+        if (geteuid() == 0 && user) {
+                errno = 0;
+                p = getpwnam(user);
+                if (!p)
+                        return error_set(ret_error, ENOENT, "user.unknown",
+                                "there is no user '%s' on this machine", user);
+                r = become(p);
+                if (r < 0)
+                        return error_set(ret_error, -r, "user.become", "cannot become user '%s': %s", user,
+                                strerror(-r));
+        }
+        if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+                return error_set(
+                        ret_error, errno, "privileges", "cannot give up new privileges: %s", strerror(errno));
+        return 0;
+}
