@@ -14,6 +14,7 @@
 
 #define DEFAULT_CERTIFICATE "/var/lib/gridnode/node.crt"
 #define DEFAULT_KEY         "/var/lib/gridnode/node.key"
+#define DEFAULT_INTERVAL_S  60
 #define MAX_NAME_BYTES      253
 #define DEFAULT_PROXY_PORT  1080 /* CURLOPT_PROXY(3) */
 #define MAX_RESOLV_BYTES    ((size_t)1 << 20)
@@ -56,6 +57,7 @@ struct site *site_new_default(void)
 
         s->certificate_path = xstrdup(DEFAULT_CERTIFICATE);
         s->key_path = xstrdup(DEFAULT_KEY);
+        s->monitor_interval_s = DEFAULT_INTERVAL_S;
         return s;
 }
 
@@ -399,6 +401,18 @@ static int parse_routes(
         return 0;
 }
 
+static int parse_interval(
+        const struct keyfile *k, const struct keyfile_entry *e, void *item, struct error *ret_error)
+{
+        struct site *s = item;
+        unsigned long seconds;
+
+        if (str_to_ulong(e->value, 5, 3600, &seconds) < 0)
+                return keyfile_value_error(k, e, ret_error, "not seconds from 5 to 3600; write 60, say");
+        s->monitor_interval_s = (double)seconds;
+        return 0;
+}
+
 /* ---- the file ---- */
 
 /* In the order in which they depend on each other: an address before what must be on its subnet. */
@@ -412,6 +426,7 @@ static const struct key site_keys[] = {
         {"wan", "gateway", parse_gateway},
         {"wan", "dns", parse_dns},
         {"wan", "proxy", parse_proxy},
+        {"monitor", "interval", parse_interval},
 };
 
 static const struct key lan_keys[] = {
@@ -477,9 +492,11 @@ static int parse_site(struct keyfile *k, struct site **ret, struct error *ret_er
         for (size_t i = 0; (section = keyfile_section(k, i, NULL)); i++) {
                 if (is_lan_section(section))
                         r = parse_lan(k, i, section, s, ret_error);
-                else if (!str_equal(section, "node") && !str_equal(section, "wan"))
+                else if (!str_equal(section, "node") && !str_equal(section, "wan") &&
+                         !str_equal(section, "monitor"))
                         r = keyfile_section_error(k, i, "config.unknown-section", ret_error,
-                                "unknown section; a site file has [node], [wan] and [lan INTERFACE]");
+                                "unknown section; a site file has [node], [wan], [lan INTERFACE] and "
+                                "[monitor]");
                 if (r < 0)
                         return r;
         }

@@ -46,6 +46,7 @@ struct site {
                 char *proxy;            /* "http://host:port", never with a password; NULL: none */
                 const char *proxy_from; /* "site file" or the environment variable's name */
         } wan;
+        double monitor_interval_s; /* [monitor] interval: of the daemon's cheap probes */
         struct site_lan *lans;
         size_t lan_count;
 };
