@@ -5,10 +5,11 @@
 #include "base/folder.h"
 #include "base/json.h"
 #include "base/log.h"
+#include "base/privileges.h"
 #include "net/netlink.h"
-#include "node/privileges.h"
 
 #include <errno.h>
+#include <linux/capability.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <string.h>
@@ -300,13 +301,14 @@ static int new_loop(struct daemon *d, struct error *ret_error)
 
 static int prepare(struct daemon *d, int *ret_lock, struct error *ret_error)
 {
+        static const int capabilities[] = {CAP_NET_RAW, CAP_NET_BIND_SERVICE};
         const struct paths *p = &d->settings->paths;
         int r = new_loop(d, ret_error);
 
         if (r < 0)
                 return r;
         start_helper(d);
-        r = privileges_drop(d->options->user, ret_error);
+        r = privileges_drop(d->options->user, capabilities, ELEMENTS(capabilities), ret_error);
         if (r >= 0)
                 r = folder_prepare(p->state, 0700, ret_error);
         if (r >= 0)

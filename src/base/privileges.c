@@ -1,4 +1,4 @@
-#include "node/privileges.h"
+#include "base/privileges.h"
 
 #include <errno.h>
 #include <grp.h>
@@ -9,37 +9,35 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-static const int kept[] = {CAP_NET_RAW, CAP_NET_BIND_SERVICE};
-
 /* Two calls of the kernel are all that is needed of libcap. */
-static int keep_capabilities(void)
+static int keep_capabilities(const int *kept, size_t count)
 {
         struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
         struct __user_cap_data_struct data[2] = {0};
 
-        for (size_t i = 0; i < sizeof kept / sizeof kept[0]; i++) {
+        for (size_t i = 0; i < count; i++) {
                 data[0].permitted |= 1u << kept[i];
                 data[0].effective |= 1u << kept[i];
                 data[0].inheritable |= 1u << kept[i];
         }
         if (syscall(SYS_capset, &header, data) < 0)
                 return -errno;
-        for (size_t i = 0; i < sizeof kept / sizeof kept[0]; i++)
+        for (size_t i = 0; i < count; i++)
                 if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, kept[i], 0, 0) < 0)
                         return -errno;
         return 0;
 }
 
-static int become(const struct passwd *p)
+static int become(const struct passwd *p, const int *capabilities, size_t count)
 {
         if (prctl(PR_SET_KEEPCAPS, 1) < 0 || initgroups(p->pw_name, p->pw_gid) < 0 ||
                 setresgid(p->pw_gid, p->pw_gid, p->pw_gid) < 0 ||
                 setresuid(p->pw_uid, p->pw_uid, p->pw_uid) < 0)
                 return -errno;
-        return keep_capabilities();
+        return keep_capabilities(capabilities, count);
 }
 
-int privileges_drop(const char *user, struct error *ret_error)
+int privileges_drop(const char *user, const int *capabilities, size_t count, struct error *ret_error)
 {
         const struct passwd *p;
         int r;
@@ -50,7 +48,7 @@ int privileges_drop(const char *user, struct error *ret_error)
                 if (!p)
                         return error_set(ret_error, ENOENT, "user.unknown",
                                 "there is no user '%s' on this machine", user);
-                r = become(p);
+                r = become(p, capabilities, count);
                 if (r < 0)
                         return error_set(ret_error, -r, "user.become", "cannot become user '%s': %s", user,
                                 strerror(-r));

@@ -1,0 +1,340 @@
+#include "plane/serve.h"
+
+#include "base/cleanup.h"
+#include "base/folder.h"
+#include "base/json.h"
+#include "base/log.h"
+#include "base/privileges.h"
+#include "plane/api.h"
+#include "plane/preflight.h"
+
+#include <errno.h>
+#include <linux/capability.h>
+#include <pwd.h>
+#include <signal.h>
+#include <string.h>
+#include <sysexits.h>
+#include <systemd/sd-daemon.h>
+#include <time.h>
+#include <unistd.h>
+
+#define READY_LOOK_US   100000
+#define READY_LATE_US   30000000 /* then it is said that it takes long */
+#define HOUSEKEEPING_US ((uint64_t)60 * 60 * 1000000)
+
+struct plane {
+        struct plane_settings *settings;
+        sd_event *event;
+        struct ca *ca;
+        struct plane_store *store;
+        struct passwords *passwords;
+        struct services *services;
+        struct broker *broker;
+        struct requests *requests;
+        struct api *api;
+        sd_event_source *ready, *housekeeping;
+        uint64_t started_us;
+        bool said_late;
+};
+
+static int64_t now_unix_ms(void)
+{
+        struct timespec t;
+
+        clock_gettime(CLOCK_REALTIME, &t);
+        return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+/* ---- what the parts tell each other ---- */
+
+static void on_change(const char *organisation, const char *kind, json_t *value, void *userdata)
+{
+        struct plane *p = userdata;
+
+        api_changed(p->api, organisation, kind, value);
+}
+
+static void on_output(const char *node, const char *request, const struct wire_output *o, void *userdata)
+{
+        struct plane *p = userdata;
+
+        requests_output(p->requests, node, request, o);
+}
+
+static void on_request_changed(const char *organisation, const char *request, void *userdata)
+{
+        struct plane *p = userdata;
+
+        if (p->api)
+                api_request_changed(p->api, organisation, request);
+}
+
+/* A node that came is told which configuration it should have; it knows itself whether that is news. */
+static void remind_of_config(struct plane *p, const char *node)
+{
+        struct plane_node n;
+        struct error e = {0};
+        json_t *config = NULL;
+        int64_t version;
+
+        if (plane_node_find(p->store, NULL, node, &n, &e) < 0 ||
+                plane_config_get(p->store, n.organisation, node, 0, &config, &e) < 0)
+                return;
+        version = json_integer_value(json_object_get(config, "version"));
+        if (version > 0)
+                broker_notice(p->broker, node, version);
+        json_decref(config);
+}
+
+static void on_status(const char *node, const struct wire_status *status, void *userdata)
+{
+        struct plane *p = userdata;
+
+        if (status->online)
+                remind_of_config(p, node);
+        else
+                requests_node_gone(p->requests, node);
+}
+
+static int write_crl(struct plane *p, struct error *ret_error)
+{
+        struct strv serials = {0};
+        int r = plane_certificates_revoked(p->store, now_unix_ms(), &serials, ret_error);
+
+        if (r >= 0)
+                r = ca_write_crl(p->ca, &serials, now_unix_ms() / 1000, ret_error);
+        strv_done(&serials);
+        return r;
+}
+
+static void on_revoked(void *userdata)
+{
+        struct plane *p = userdata;
+        struct error e = {0};
+
+        if (write_crl(p, &e) < 0 || services_reload(p->services, &e) < 0)
+                log_event(LOG_LEVEL_ERROR, "the list of revoked certificates could not be brought into force",
+                        "reason", e.text, NULL);
+}
+
+static void on_service(const struct service_view *v, void *userdata)
+{
+        (void)userdata;
+        log_event(str_equal(v->state, "waiting") ? LOG_LEVEL_ERROR : LOG_LEVEL_INFO, "a service changed",
+                "service", v->name, "state", v->state, "last_error", v->last_error, NULL);
+}
+
+/* ---- timers ---- */
+
+static int on_housekeeping(sd_event_source *source, uint64_t at_us, void *userdata)
+{
+        struct plane *p = userdata;
+        struct error e = {0};
+
+        if (plane_store_tidy(p->store, now_unix_ms(), &e) < 0)
+                log_event(LOG_LEVEL_ERROR, "old records could not be removed", "reason", e.text, NULL);
+        on_revoked(p); /* a list of the revoked has an end, too */
+        sd_event_source_set_time(source, at_us + HOUSEKEEPING_US);
+        sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
+        return 0;
+}
+
+static void say_ready(struct plane *p)
+{
+        log_event(LOG_LEVEL_INFO, "the control plane is ready", "domain", p->settings->domain, "version",
+                GRIDNODE_VERSION, NULL);
+        sd_notify(false, "READY=1\nSTATUS=ready");
+}
+
+static int on_ready_look(sd_event_source *source, uint64_t at_us, void *userdata)
+{
+        struct plane *p = userdata;
+        struct broker_counts counts;
+
+        broker_counts(p->broker, &counts);
+        if (counts.connected && services_are_ready(p->services)) {
+                say_ready(p);
+                return 0;
+        }
+        if (!p->said_late && at_us > p->started_us + READY_LATE_US) {
+                p->said_late = true;
+                log_text(LOG_LEVEL_WARNING, "the services are not all ready after 30 s: see the messages "
+                                            "above, and 'gridplane check'");
+        }
+        sd_event_source_set_time(source, at_us + READY_LOOK_US);
+        sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
+        return 0;
+}
+
+static int add_timers(struct plane *p)
+{
+        int r;
+
+        sd_event_now(p->event, CLOCK_MONOTONIC, &p->started_us);
+        r = sd_event_add_time(p->event, &p->ready, CLOCK_MONOTONIC, p->started_us, 1000, on_ready_look, p);
+        if (r >= 0)
+                r = sd_event_add_time(p->event, &p->housekeeping, CLOCK_MONOTONIC,
+                        p->started_us + HOUSEKEEPING_US, 0, on_housekeeping, p);
+        return r;
+}
+
+/* ---- start ---- */
+
+/* What would keep it from working is said before anything is begun. */
+static int look_before(const struct plane_settings *s)
+{
+        struct finding *found = NULL;
+        size_t count = preflight(s, now_unix_ms(), &found);
+        int status = EXIT_SUCCESS;
+
+        for (size_t i = 0; i < count; i++) {
+                log_event(found[i].fatal ? LOG_LEVEL_ERROR : LOG_LEVEL_WARNING, found[i].text, "code",
+                        found[i].code, NULL);
+                if (found[i].fatal)
+                        status = EX_UNAVAILABLE;
+        }
+        free(found);
+        return status;
+}
+
+static int give_folders(const struct plane_settings *s, const char *user, struct error *ret_error)
+{
+        const struct passwd *u = user && geteuid() == 0 ? getpwnam(user) : NULL;
+
+        if (!u)
+                return 0; /* privileges_drop says that there is no such user */
+        if (chown(s->paths.state, u->pw_uid, u->pw_gid) < 0 || chown(s->paths.run, u->pw_uid, u->pw_gid) < 0)
+                return error_set(ret_error, errno, "folder.owner", "%s: cannot be given to user '%s': %s",
+                        s->paths.state, user, strerror(errno));
+        return 0;
+}
+
+static int prepare(struct plane *p, int *ret_lock, struct error *ret_error)
+{
+        static const int capabilities[] = {CAP_NET_BIND_SERVICE};
+        const struct plane_settings *s = p->settings;
+        int r = folder_prepare(s->paths.state, 0700, ret_error);
+
+        if (r >= 0)
+                r = folder_prepare(s->paths.run, 0755, ret_error);
+        if (r >= 0)
+                r = give_folders(s, s->user, ret_error);
+        if (r >= 0)
+                r = privileges_drop(s->user, capabilities, ELEMENTS(capabilities), ret_error);
+        if (r >= 0)
+                r = folder_lock(s->paths.state, ret_lock, ret_error);
+        return r;
+}
+
+static int new_loop(struct plane *p, struct error *ret_error)
+{
+        sigset_t mask;
+        int r;
+
+        sigemptyset(&mask);
+        sigaddset(&mask, SIGTERM);
+        sigaddset(&mask, SIGINT);
+        sigaddset(&mask, SIGCHLD);
+        sigprocmask(SIG_BLOCK, &mask, NULL);
+        r = sd_event_new(&p->event);
+        if (r >= 0)
+                r = sd_event_add_signal(p->event, NULL, SIGTERM, NULL, NULL);
+        if (r >= 0)
+                r = sd_event_add_signal(p->event, NULL, SIGINT, NULL, NULL);
+        if (r >= 0)
+                r = sd_event_set_watchdog(p->event, true);
+        return r < 0 ? error_set(ret_error, -r, "plane.loop", "cannot make the event loop: %s", strerror(-r))
+                     : 0;
+}
+
+static int open_state(struct plane *p, struct error *ret_error)
+{
+        const struct plane_settings *s = p->settings;
+        _cleanup_free_ char *ca = path_join(s->paths.state, "ca"),
+                            *db = path_join(s->paths.state, "plane.db");
+        int r = folder_check_file(s->paths.state, "plane.db", ret_error);
+
+        if (r >= 0)
+                r = ca_open(ca, now_unix_ms() / 1000, &p->ca, ret_error);
+        if (r >= 0)
+                r = plane_store_open(db, &p->store, ret_error);
+        if (r >= 0)
+                r = write_crl(p, ret_error);
+        return r;
+}
+
+/* The API's socket is there before nginx asks it, the services before the broker's client connects. */
+static int new_parts(struct plane *p, struct error *ret_error)
+{
+        struct broker_handlers h = {
+                .on_change = on_change, .on_output = on_output, .on_status = on_status, .userdata = p};
+        struct api_options o = {.event = p->event,
+                .settings = p->settings,
+                .store = p->store,
+                .ca = p->ca,
+                .on_revoked = on_revoked,
+                .userdata = p};
+        int r = services_new(p->event, p->settings, p->ca, &p->services, ret_error);
+
+        if (r < 0)
+                return r;
+        services_watch(p->services, on_service, p);
+        r = passwords_new(p->event, &p->passwords);
+        if (r < 0)
+                return error_set(ret_error, -r, "plane.passwords",
+                        "cannot start the worker for passwords: %s", strerror(-r));
+        r = broker_new(p->event, p->settings, p->store, &h, &p->broker, ret_error);
+        if (r < 0)
+                return r;
+        p->requests = requests_new(p->event, p->broker, p->store, on_request_changed, p);
+        o.passwords = p->passwords;
+        o.services = p->services;
+        o.broker = p->broker;
+        o.requests = p->requests;
+        r = api_new(&o, &p->api, ret_error);
+        return r < 0 ? r : services_start(p->services, ret_error);
+}
+
+static void free_parts(struct plane *p)
+{
+        sd_event_source_disable_unref(p->ready);
+        sd_event_source_disable_unref(p->housekeeping);
+        p->api = api_free(p->api);
+        requests_free(p->requests);
+        broker_free(p->broker);
+        services_free(p->services);
+        passwords_free(p->passwords);
+        plane_store_close(p->store);
+        ca_free(p->ca);
+        sd_event_unref(p->event);
+}
+
+int serve_run(struct plane_settings *s)
+{
+        struct plane p = {.settings = s};
+        struct error e = {0};
+        int lock = -1, status = look_before(s), r;
+
+        if (status != EXIT_SUCCESS)
+                return status;
+        r = prepare(&p, &lock, &e);
+        if (r >= 0)
+                r = new_loop(&p, &e);
+        if (r >= 0)
+                r = open_state(&p, &e);
+        if (r >= 0)
+                r = new_parts(&p, &e);
+        if (r >= 0)
+                r = add_timers(&p);
+        if (r >= 0) {
+                r = sd_event_loop(p.event);
+                sd_notify(false, "STOPPING=1");
+        }
+        free_parts(&p);
+        if (lock >= 0)
+                close(lock);
+        if (r >= 0)
+                return EXIT_SUCCESS;
+        log_text(LOG_LEVEL_ERROR, "%s", e.text[0] ? e.text : strerror(-r));
+        return r == -EBUSY ? EX_UNAVAILABLE : r == -EPERM || r == -EACCES ? EX_NOPERM : EXIT_FAILURE;
+}
