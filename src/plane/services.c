@@ -1,0 +1,736 @@
+#include "plane/services_internal.h"
+
+#include "base/alloc.h"
+#include "base/backoff.h"
+#include "base/cleanup.h"
+#include "base/file.h"
+#include "base/folder.h"
+#include "base/random.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#define MAX_SERVICES       4
+#define MAX_ARGUMENTS      8
+#define FIRST_DELAY_MS     500
+#define LONGEST_DELAY_MS   30000
+#define LEAST_DELAY_MS     250
+#define STEADY_US          (UINT64_C(60) * 1000000) /* after which a start counts as a good one */
+#define READY_POLL_US      (UINT64_C(100) * 1000)
+#define READY_TIMEOUT_MS   500
+#define RELOAD_PAUSE_US    (UINT64_C(5) * 1000000)
+#define UPKEEP_US          (UINT64_C(60) * 1000000)
+#define CERTIFICATE_ROUNDS 60 /* of upkeep: once an hour */
+#define STOP_TIMEOUT_MS    5000
+#define CHECK_TIMEOUT_MS   10000
+#define MAX_LOG_BYTES      ((off_t)32 << 20)
+#define SERVER_CERTIFICATE "gridplane"
+#define ACCURACY_US        1000
+
+enum service_state { SERVICE_STOPPED, SERVICE_STARTING, SERVICE_RUNNING, SERVICE_WAITING, SERVICE_EXTERNAL };
+static const char *const state_names[] = {
+        [SERVICE_STOPPED] = "stopped",
+        [SERVICE_STARTING] = "starting",
+        [SERVICE_RUNNING] = "running",
+        [SERVICE_WAITING] = "waiting",
+        [SERVICE_EXTERNAL] = "external",
+};
+
+struct service {
+        struct services *all;
+        const char *name, *program; /* static */
+        enum service_state state;
+        bool reloads; /* reads its files again on SIGHUP */
+        char *path;   /* of the program */
+        char *folder, *log;
+        char *arguments[MAX_ARGUMENTS]; /* NULL-terminated */
+        struct strv sockets;            /* its own, to be removed before it starts */
+        pid_t pid;
+        off_t log_offset;
+        uint64_t started_us, next_us;
+        unsigned restarts;
+        struct backoff backoff;
+        char *last_error;
+        sd_event_source *child, *timer;
+};
+
+struct services {
+        sd_event *event;
+        const struct plane_settings *settings;
+        struct ca *ca;
+        struct service items[MAX_SERVICES];
+        size_t count;
+        sd_event_source *reload_timer, *upkeep_timer;
+        uint64_t reloaded_us;
+        unsigned upkeep_rounds;
+        void (*on_change)(const struct service_view *v, void *userdata);
+        void *userdata;
+};
+
+char *service_folder(const struct plane_settings *s, const char *name)
+{
+        return xasprintf("%s/services/%s", s->paths.state, name);
+}
+
+char *service_file(const struct plane_settings *s, const char *name, const char *file)
+{
+        return xasprintf("%s/services/%s/%s", s->paths.state, name, file);
+}
+
+char *service_log(const struct plane_settings *s, const char *name)
+{
+        return xasprintf("%s/log/%s.log", s->paths.state, name);
+}
+
+char *services_find_program(const char *name)
+{
+        static const char system_folders[] = "/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin";
+        const char *path = getenv("PATH");
+        _cleanup_free_ char *all = xasprintf("%s:%s", path ? path : "", system_folders);
+        struct strv folders = {0};
+        char *found = NULL;
+
+        strv_split(&folders, all, ':');
+        for (size_t i = 0; i < folders.count && !found; i++) {
+                char *candidate = path_join(folders.items[i], name);
+                struct stat st;
+
+                if (folders.items[i][0] == '/' && stat(candidate, &st) == 0 && S_ISREG(st.st_mode) &&
+                        access(candidate, X_OK) == 0)
+                        found = candidate;
+                else
+                        free(candidate);
+        }
+        strv_done(&folders);
+        return found;
+}
+
+static uint64_t now_us(struct services *s)
+{
+        uint64_t now = 0;
+
+        sd_event_now(s->event, CLOCK_MONOTONIC, &now);
+        return now;
+}
+
+/* ---- one service ---- */
+
+static void view(const struct service *v, struct service_view *ret)
+{
+        uint64_t now = v->state == SERVICE_WAITING ? now_us(v->all) : 0;
+
+        *ret = (struct service_view){
+                .name = v->name,
+                .state = state_names[v->state],
+                .pid = (int)v->pid,
+                .restarts = v->restarts,
+                .next_start_ms = v->next_us > now && now ? (double)(v->next_us - now) / 1000 : 0,
+                .last_error = v->last_error,
+        };
+}
+
+/* The one place where a state changes. */
+static void enter(struct service *v, enum service_state state)
+{
+        struct service_view seen;
+
+        if (v->state == state)
+                return;
+        v->state = state;
+        view(v, &seen);
+        if (v->all->on_change)
+                v->all->on_change(&seen, v->all->userdata);
+}
+
+static void set_timer(struct services *s, sd_event_source **source, uint64_t after_us,
+        sd_event_time_handler_t handler, void *userdata)
+{
+        *source = sd_event_source_disable_unref(*source);
+        /* Fails only for want of memory or descriptors; then the next upkeep finds what is to be done. */
+        sd_event_add_time_relative(
+                s->event, source, CLOCK_MONOTONIC, after_us, ACCURACY_US, handler, userdata);
+}
+
+static int start_one(struct service *v, struct error *ret_error);
+static bool is_ready(const struct service *v);
+
+static int on_restart(sd_event_source *source, uint64_t now, void *userdata)
+{
+        struct service *v = userdata;
+
+        (void)source;
+        (void)now;
+        v->restarts++;
+        start_one(v, NULL);
+        return 0;
+}
+
+static void wait_for_restart(struct service *v)
+{
+        double delay_ms = backoff_next_ms(&v->backoff, backoff_random());
+
+        v->next_us = now_us(v->all) + (uint64_t)(delay_ms * 1000);
+        set_timer(v->all, &v->timer, (uint64_t)(delay_ms * 1000), on_restart, v);
+        enter(v, SERVICE_WAITING);
+}
+
+static void explain_end(struct service *v, const siginfo_t *info)
+{
+        _cleanup_free_ char *line = service_last_line(v->log, v->log_offset);
+        const char *how = info->si_code == CLD_EXITED ? "ended with status" : "was ended by signal";
+
+        free(v->last_error);
+        v->last_error = xasprintf("%s %d%s%s", how, info->si_status, line ? ": " : "", line ? line : "");
+}
+
+static int on_child_end(sd_event_source *source, const siginfo_t *info, void *userdata)
+{
+        struct service *v = userdata;
+
+        (void)source;
+        explain_end(v, info);
+        kill(-v->pid, SIGKILL); /* nginx's workers outlive a master that was killed */
+        v->child = sd_event_source_disable_unref(v->child);
+        v->pid = 0;
+        if (now_us(v->all) - v->started_us > STEADY_US)
+                backoff_reset(&v->backoff);
+        wait_for_restart(v);
+        return 0;
+}
+
+static int on_ready_poll(sd_event_source *source, uint64_t now, void *userdata)
+{
+        struct service *v = userdata;
+
+        (void)source;
+        (void)now;
+        if (v->state != SERVICE_STARTING)
+                return 0;
+        if (is_ready(v))
+                enter(v, SERVICE_RUNNING);
+        else
+                set_timer(v->all, &v->timer, READY_POLL_US, on_ready_poll, v);
+        return 0;
+}
+
+static int spawn(struct service *v, struct error *ret_error)
+{
+        struct service_command c = {.program = v->path,
+                .argv = (const char *const *)v->arguments,
+                .folder = v->folder,
+                .log = v->log};
+        struct stat st;
+        int r;
+
+        v->log_offset = stat(v->log, &st) == 0 ? st.st_size : 0;
+        r = service_spawn(&c, &v->pid, ret_error);
+        if (r < 0)
+                return r;
+        r = sd_event_add_child(v->all->event, &v->child, v->pid, WEXITED, on_child_end, v);
+        if (r < 0) {
+                kill(-v->pid, SIGKILL);
+                waitpid(v->pid, NULL, 0);
+                v->pid = 0;
+                return error_set(
+                        ret_error, -r, "service.start", "cannot watch %s: %s", v->name, strerror(-r));
+        }
+        return 0;
+}
+
+static int start_one(struct service *v, struct error *ret_error)
+{
+        struct error e = {0};
+
+        if (!v->path)
+                v->path = services_find_program(v->program); /* it may have been installed meanwhile */
+        service_sweep(v->program, v->folder);
+        for (size_t i = 0; i < v->sockets.count; i++)
+                unlink(v->sockets.items[i]);
+        if (!v->path)
+                error_set(&e, ENOENT, "program.missing",
+                        "the program %s is missing; install it, or name an outside one in gridplane.conf",
+                        v->program);
+        if (e.number || spawn(v, &e) < 0) {
+                free(v->last_error);
+                v->last_error = xstrdup(e.text);
+                wait_for_restart(v);
+                if (ret_error)
+                        *ret_error = e;
+                return -e.number;
+        }
+        v->started_us = now_us(v->all);
+        enter(v, SERVICE_STARTING);
+        set_timer(v->all, &v->timer, READY_POLL_US, on_ready_poll, v);
+        return 0;
+}
+
+/* ---- does it answer ---- */
+
+static bool connects(int family, const struct sockaddr *address, socklen_t length)
+{
+        _cleanup_close_ int fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+        struct pollfd p = {.fd = fd, .events = POLLOUT};
+        socklen_t size = sizeof(int);
+        int status = 0;
+
+        if (fd < 0)
+                return false;
+        if (connect(fd, address, length) == 0)
+                return true;
+        if (errno != EINPROGRESS || poll(&p, 1, READY_TIMEOUT_MS) <= 0)
+                return false;
+        return getsockopt(fd, SOL_SOCKET, SO_ERROR, &status, &size) == 0 && status == 0;
+}
+
+static bool unix_answers(const char *path)
+{
+        struct sockaddr_un a = {.sun_family = AF_UNIX};
+
+        str_copy(a.sun_path, sizeof(a.sun_path), path);
+        return connects(AF_UNIX, (const struct sockaddr *)&a, sizeof(a));
+}
+
+static bool endpoint_answers(const struct endpoint *e)
+{
+        struct endpoint here = *e;
+        struct sockaddr_storage a;
+        socklen_t length;
+
+        if (!inet_addr_is_set(&here.address))
+                inet_addr_parse("127.0.0.1", &here.address);
+        length = endpoint_to_sockaddr(&here, &a);
+        return connects(a.ss_family, (const struct sockaddr *)&a, length);
+}
+
+static bool ports_answer(const struct endpoint *list, size_t count)
+{
+        for (size_t i = 0; i < count; i++)
+                if (!endpoint_answers(&list[i]))
+                        return false;
+        return true;
+}
+
+static bool is_ready(const struct service *v)
+{
+        const struct plane_settings *p = v->all->settings;
+        struct endpoint broker = {.port = p->broker_port};
+
+        for (size_t i = 0; i < v->sockets.count; i++)
+                if (!unix_answers(v->sockets.items[i]))
+                        return false;
+        if (str_equal(v->name, "nginx"))
+                return ports_answer(p->https, p->https_count);
+        if (str_equal(v->name, "splitter"))
+                return ports_answer(p->mixed, p->mixed_count);
+        return !str_equal(v->name, "mosquitto") || endpoint_answers(&broker);
+}
+
+bool services_are_ready(const struct services *s)
+{
+        for (size_t i = 0; i < s->count; i++)
+                if (s->items[i].state != SERVICE_EXTERNAL && (!s->items[i].pid || !is_ready(&s->items[i])))
+                        return false;
+        return true;
+}
+
+/* ---- files ---- */
+
+static int save(const struct plane_settings *s, const char *name, const char *file, char *text,
+        struct error *ret_error)
+{
+        _cleanup_free_ char *path = service_file(s, name, file), *content = text;
+
+        return file_save(path, content, strlen(content), 0600, ret_error);
+}
+
+/* What a diagnosis fetches to see whether bulk data passes; random, so that nothing on the way packs it. */
+static int make_payload(const struct plane_settings *s, struct error *ret_error)
+{
+        _cleanup_free_ char *path = service_file(s, "nginx", "payload"), *data = NULL;
+        struct stat st;
+
+        if (stat(path, &st) == 0 && st.st_size == SERVICE_PAYLOAD_BYTES)
+                return 0;
+        data = xmalloc(SERVICE_PAYLOAD_BYTES);
+        random_bytes(data, SERVICE_PAYLOAD_BYTES);
+        return file_save(path, data, SERVICE_PAYLOAD_BYTES, 0600, ret_error);
+}
+
+static int take_registry_secret(const struct plane_settings *s, char **ret, struct error *ret_error)
+{
+        _cleanup_free_ char *path = service_file(s, "registry", "secret");
+        char secret[RANDOM_SECRET_TEXT];
+        size_t length;
+
+        if (file_read(path, sizeof(secret), ret, &length, NULL) == 0 && length > 0 &&
+                strspn(*ret, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-") == length)
+                return 0;
+        random_secret("", secret);
+        *ret = xstrdup(secret);
+        return file_save(path, secret, strlen(secret), 0600, ret_error);
+}
+
+static const char *find_stream_module(void)
+{
+        static const char *const places[] = {"/usr/lib/nginx/modules/ngx_stream_module.so",
+                "/usr/lib64/nginx/modules/ngx_stream_module.so",
+                "/usr/share/nginx/modules/ngx_stream_module.so"};
+
+        for (size_t i = 0; i < ELEMENTS(places); i++)
+                if (access(places[i], R_OK) == 0)
+                        return places[i];
+        return NULL;
+}
+
+static void cleanup_strv(struct strv *v)
+{
+        strv_done(v);
+}
+
+static int take_certificate(struct services *s, bool *ret_changed, char **ret_certificate, char **ret_key,
+        struct error *ret_error)
+{
+        _cleanup_(cleanup_strv) struct strv hosts = {0};
+
+        strv_add(&hosts, s->settings->repo_host);
+        strv_add(&hosts, s->settings->control_host);
+        return ca_server_certificate(s->ca, SERVER_CERTIFICATE, &hosts, (int64_t)time(NULL), ret_changed,
+                ret_certificate, ret_key, ret_error);
+}
+
+static int write_configurations(struct services *s, struct error *ret_error)
+{
+        _cleanup_free_ char *certificate = NULL, *key = NULL, *secret = NULL;
+        const struct plane_settings *p = s->settings;
+        struct services_facts f = {.stream_module = find_stream_module(),
+                .root = ca_root_path(s->ca),
+                .bundle = ca_bundle_path(s->ca),
+                .crl = ca_crl_path(s->ca),
+                .is_root = geteuid() == 0,
+                .has_ipv6 = access("/proc/net/if_inet6", F_OK) == 0};
+        struct rlimit files = {0};
+        bool changed;
+        int r;
+
+        getrlimit(RLIMIT_NOFILE, &files);
+        f.files = files.rlim_max > 1000000 ? 1000000 : (unsigned)files.rlim_max;
+        r = take_certificate(s, &changed, &certificate, &key, ret_error);
+        if (r == 0)
+                r = take_registry_secret(p, &secret, ret_error);
+        if (r == 0)
+                r = make_payload(p, ret_error);
+        f.certificate = certificate;
+        f.key = key;
+        f.registry_secret = secret;
+        if (r == 0)
+                r = save(p, "nginx", "nginx.conf", services_nginx_configuration(p, &f), ret_error);
+        if (r == 0)
+                r = save(p, "splitter", "nginx.conf", services_splitter_configuration(p, &f), ret_error);
+        if (r == 0)
+                r = save(p, "mosquitto", "acl", services_mosquitto_acl(), ret_error);
+        if (r == 0)
+                r = save(
+                        p, "mosquitto", "mosquitto.conf", services_mosquitto_configuration(p, &f), ret_error);
+        if (r == 0)
+                r = save(p, "registry", "config.yml", services_registry_configuration(p, &f), ret_error);
+        return r;
+}
+
+static int prepare_folders(const struct plane_settings *p, struct error *ret_error)
+{
+        static const char *const names[] = {"services", "services/nginx", "services/splitter",
+                "services/mosquitto", "services/registry", "registry", "log"};
+        int r = folder_prepare(p->paths.state, 0700, ret_error);
+
+        if (r == 0)
+                r = folder_prepare(p->paths.run, 0700, ret_error);
+        for (size_t i = 0; i < ELEMENTS(names) && r == 0; i++) {
+                _cleanup_free_ char *path = path_join(p->paths.state, names[i]);
+
+                r = folder_prepare(path, 0700, ret_error);
+        }
+        return r;
+}
+
+/* ---- all of them ---- */
+
+static struct service *add(struct services *s, const char *name, const char *program, bool is_external)
+{
+        struct service *v = &s->items[s->count++];
+
+        *v = (struct service){.all = s,
+                .name = name,
+                .program = program,
+                .state = is_external ? SERVICE_EXTERNAL : SERVICE_STOPPED,
+                .path = services_find_program(program),
+                .folder = service_folder(s->settings, name),
+                .log = service_log(s->settings, name),
+                .backoff = BACKOFF_INIT(FIRST_DELAY_MS, LONGEST_DELAY_MS, LEAST_DELAY_MS)};
+        v->arguments[0] = xstrdup(program);
+        return v;
+}
+
+static void add_nginx(struct services *s, const char *name, const char *socket_name)
+{
+        struct service *v = add(s, name, "nginx", s->settings->proxy_is_external);
+
+        v->reloads = str_equal(name, "nginx");
+        v->arguments[1] = xstrdup("-e");
+        v->arguments[2] = xstrdup("stderr");
+        v->arguments[3] = xstrdup("-p");
+        v->arguments[4] = xstrdup(v->folder);
+        v->arguments[5] = xstrdup("-c");
+        v->arguments[6] = path_join(v->folder, "nginx.conf");
+        strv_take(&v->sockets, path_join(s->settings->paths.run, socket_name));
+}
+
+int services_new(sd_event *event, const struct plane_settings *settings, struct ca *ca, struct services **ret,
+        struct error *ret_error)
+{
+        struct services *s;
+        struct service *v;
+        sigset_t child;
+
+        sigemptyset(&child);
+        sigaddset(&child, SIGCHLD);
+        if (sigprocmask(SIG_BLOCK, &child, NULL) < 0)
+                return error_set(
+                        ret_error, errno, "service.signal", "cannot block SIGCHLD: %s", strerror(errno));
+        s = xcalloc(1, sizeof(*s));
+        s->event = sd_event_ref(event);
+        s->settings = settings;
+        s->ca = ca;
+        /* What others connect to comes first. */
+        v = add(s, "mosquitto", "mosquitto", settings->broker_url != NULL);
+        v->reloads = true;
+        v->arguments[1] = xstrdup("-c");
+        v->arguments[2] = path_join(v->folder, "mosquitto.conf");
+        strv_add(&v->sockets, settings->broker_socket);
+        v = add(s, "registry", "docker-registry", settings->registry_url != NULL);
+        v->arguments[1] = xstrdup("serve");
+        v->arguments[2] = path_join(v->folder, "config.yml");
+        strv_add(&v->sockets, settings->registry_socket);
+        add_nginx(s, "nginx", "https.sock");
+        add_nginx(s, "splitter", "mqtt.sock");
+        *ret = s;
+        return 0;
+}
+
+void services_watch(
+        struct services *s, void (*on_change)(const struct service_view *v, void *userdata), void *userdata)
+{
+        s->on_change = on_change;
+        s->userdata = userdata;
+}
+
+/* nginx -t opens what the configuration names, so that it is asked when nothing of ours runs any more. */
+static int check_nginx(struct service *v, struct error *ret_error)
+{
+        const char *argv[MAX_ARGUMENTS + 1] = {0};
+        struct service_command c = {.program = v->path, .argv = argv, .folder = v->folder, .log = v->log};
+        size_t count = 0;
+
+        if (v->state == SERVICE_EXTERNAL || !v->path || !str_equal(v->program, "nginx"))
+                return 0;
+        for (; v->arguments[count]; count++)
+                argv[count] = v->arguments[count];
+        argv[count] = "-t";
+        for (size_t i = 0; i < v->sockets.count; i++)
+                unlink(v->sockets.items[i]);
+        return service_run(&c, CHECK_TIMEOUT_MS, ret_error);
+}
+
+static int on_upkeep(sd_event_source *source, uint64_t now, void *userdata);
+
+int services_start(struct services *s, struct error *ret_error)
+{
+        int r = prepare_folders(s->settings, ret_error);
+
+        if (r == 0)
+                r = write_configurations(s, ret_error);
+        for (size_t i = 0; i < s->count && r == 0; i++)
+                service_sweep(s->items[i].program, s->items[i].folder);
+        for (size_t i = 0; i < s->count && r == 0; i++)
+                r = check_nginx(&s->items[i], ret_error);
+        for (size_t i = 0; i < s->count && r == 0; i++)
+                if (s->items[i].state != SERVICE_EXTERNAL)
+                        r = start_one(&s->items[i], ret_error);
+        if (r == 0)
+                set_timer(s, &s->upkeep_timer, UPKEEP_US, on_upkeep, s);
+        return r;
+}
+
+/* ---- reloading and upkeep ---- */
+
+static void reload_now(struct services *s)
+{
+        s->reloaded_us = now_us(s);
+        for (size_t i = 0; i < s->count; i++)
+                if (s->items[i].reloads && s->items[i].pid)
+                        kill(s->items[i].pid, SIGHUP);
+}
+
+static int on_reload(sd_event_source *source, uint64_t now, void *userdata)
+{
+        struct services *s = userdata;
+
+        (void)source;
+        (void)now;
+        s->reload_timer = sd_event_source_disable_unref(s->reload_timer);
+        reload_now(s);
+        return 0;
+}
+
+static void ask_reload(struct services *s)
+{
+        uint64_t since = now_us(s) - s->reloaded_us;
+
+        if (s->reload_timer)
+                return;
+        if (s->reloaded_us && since < RELOAD_PAUSE_US)
+                set_timer(s, &s->reload_timer, RELOAD_PAUSE_US - since, on_reload, s);
+        else
+                reload_now(s);
+}
+
+int services_reload(struct services *s, struct error *ret_error)
+{
+        _cleanup_free_ char *certificate = NULL, *key = NULL;
+        bool changed;
+        int r = take_certificate(s, &changed, &certificate, &key, ret_error);
+
+        ask_reload(s); /* a revocation must not wait for a certificate that cannot be made */
+        return r;
+}
+
+/* What a child writes with O_APPEND can be cut under it; nginx opens its access log anew on SIGUSR1. */
+static void cut_log(const struct service *v)
+{
+        _cleanup_free_ char *old = xasprintf("%s.1", v->log);
+        _cleanup_close_ int from = -1, to = -1;
+        struct stat st;
+
+        if (stat(v->log, &st) < 0 || st.st_size < MAX_LOG_BYTES)
+                return;
+        from = open(v->log, O_RDWR | O_NOFOLLOW | O_CLOEXEC);
+        to = open(old, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0640);
+        if (from >= 0 && to >= 0)
+                copy_file_range(from, NULL, to, NULL, (size_t)st.st_size, 0);
+        if (from >= 0 && ftruncate(from, 0) < 0)
+                return;
+}
+
+static void cut_access_log(struct services *s)
+{
+        _cleanup_free_ char *path = path_join(s->settings->paths.state, "log/access.log");
+        _cleanup_free_ char *old = xasprintf("%s.1", path);
+        struct stat st;
+
+        if (stat(path, &st) < 0 || st.st_size < MAX_LOG_BYTES || rename(path, old) < 0)
+                return;
+        for (size_t i = 0; i < s->count; i++)
+                if (str_equal(s->items[i].name, "nginx") && s->items[i].pid)
+                        kill(s->items[i].pid, SIGUSR1);
+}
+
+static int on_upkeep(sd_event_source *source, uint64_t now, void *userdata)
+{
+        _cleanup_free_ char *certificate = NULL, *key = NULL;
+        struct services *s = userdata;
+        bool changed = false;
+
+        (void)source;
+        (void)now;
+        for (size_t i = 0; i < s->count; i++)
+                cut_log(&s->items[i]);
+        cut_access_log(s);
+        /* What cannot be renewed now is tried again in an hour, for a month; preflight tells of it. */
+        if (++s->upkeep_rounds % CERTIFICATE_ROUNDS == 0 &&
+                take_certificate(s, &changed, &certificate, &key, NULL) == 0 && changed)
+                ask_reload(s);
+        set_timer(s, &s->upkeep_timer, UPKEEP_US, on_upkeep, s);
+        return 0;
+}
+
+size_t services_count(const struct services *s)
+{
+        return s->count;
+}
+
+void services_view(const struct services *s, size_t index, struct service_view *ret)
+{
+        view(&s->items[index], ret);
+}
+
+/* ---- the end ---- */
+
+static bool all_ended(struct services *s)
+{
+        bool ended = true;
+
+        for (size_t i = 0; i < s->count; i++) {
+                struct service *v = &s->items[i];
+
+                if (v->pid && waitpid(v->pid, NULL, WNOHANG) == v->pid) {
+                        kill(-v->pid, SIGKILL);
+                        v->pid = 0;
+                }
+                ended &= v->pid == 0;
+        }
+        return ended;
+}
+
+static void stop_all(struct services *s)
+{
+        for (size_t i = 0; i < s->count; i++) {
+                struct service *v = &s->items[i];
+
+                v->timer = sd_event_source_disable_unref(v->timer);
+                v->child = sd_event_source_disable_unref(v->child);
+                if (v->pid)
+                        kill(v->pid, SIGTERM);
+        }
+        for (int waited_ms = 0; !all_ended(s) && waited_ms < STOP_TIMEOUT_MS; waited_ms += 10)
+                poll(NULL, 0, 10);
+        for (size_t i = 0; i < s->count; i++)
+                if (s->items[i].pid) {
+                        kill(-s->items[i].pid, SIGKILL);
+                        waitpid(s->items[i].pid, NULL, 0);
+                        s->items[i].pid = 0;
+                }
+}
+
+struct services *services_free(struct services *s)
+{
+        if (!s)
+                return NULL;
+        sd_event_source_disable_unref(s->reload_timer);
+        sd_event_source_disable_unref(s->upkeep_timer);
+        stop_all(s);
+        for (size_t i = 0; i < s->count; i++) {
+                struct service *v = &s->items[i];
+
+                for (size_t j = 0; v->arguments[j]; j++)
+                        free(v->arguments[j]);
+                strv_done(&v->sockets);
+                free(v->path);
+                free(v->folder);
+                free(v->log);
+                free(v->last_error);
+        }
+        sd_event_unref(s->event);
+        free(s);
+        return NULL;
+}

@@ -1,0 +1,30 @@
+/* The parts of the supervisor among themselves. */
+#pragma once
+
+#include "plane/services.h"
+
+#include <sys/types.h>
+
+/* Files of all services, below STATE and RUN. The caller's. */
+char *service_folder(const struct plane_settings *s, const char *name); /* STATE/services/NAME */
+char *service_file(const struct plane_settings *s, const char *name, const char *file);
+char *service_log(const struct plane_settings *s, const char *name); /* STATE/log/NAME.log */
+#define SERVICE_PAYLOAD_BYTES 262144
+
+/* ---- services_process.c: one child ---- */
+
+struct service_command {
+        const char *program;     /* path */
+        const char *const *argv; /* NULL-terminated */
+        const char *folder;      /* it runs there, which is also what it is known by */
+        const char *log;         /* takes standard output and standard error */
+};
+/* A child in a process group of its own that gets SIGTERM when we die. 0 or -errno. */
+int service_spawn(const struct service_command *c, pid_t *ret, struct error *ret_error);
+/* Runs to its end within `timeout_ms`; 0, or -EBADMSG with the last line that it said. */
+int service_run(const struct service_command *c, int timeout_ms, struct error *ret_error);
+/* Ends every process that has `program`'s name and runs in `folder`: SIGTERM, after 3 s SIGKILL. Returns how
+ * many there were. */
+size_t service_sweep(const char *program, const char *folder);
+/* The last line of a log that was written from `offset` on; the caller's, NULL for none. */
+char *service_last_line(const char *log, off_t offset);

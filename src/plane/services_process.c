@@ -1,0 +1,244 @@
+/* One child: how it starts, how it cannot outlive us, how what did is found. */
+#include "plane/services_internal.h"
+
+#include "base/alloc.h"
+#include "base/cleanup.h"
+#include "base/text.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#define SWEEP_TERM_MS     3000
+#define SWEEP_KILL_MS     2000
+#define LAST_LINE_BYTES   300
+#define LOG_TAIL_BYTES    4096
+#define EXIT_CANNOT_START 127
+
+static void cleanup_dir(DIR **d)
+{
+        if (*d)
+                closedir(*d);
+}
+
+static int64_t now_ms(void)
+{
+        struct timespec t;
+
+        clock_gettime(CLOCK_MONOTONIC, &t);
+        return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+static void sleep_ms(long ms)
+{
+        nanosleep(&(struct timespec){.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000}, NULL);
+}
+
+/* ---- starting ---- */
+
+/* In the child, where only what is safe after a fork of a program with threads may be called. */
+static _Noreturn void become(const struct service_command *c, int log_fd, pid_t parent)
+{
+        static const char failed[] = "the program cannot be executed\n";
+        struct rlimit files;
+        sigset_t none;
+        int null_fd;
+
+        for (int n = 1; n < NSIG; n++)
+                if (n != SIGKILL && n != SIGSTOP)
+                        signal(n, SIG_DFL);
+        sigemptyset(&none);
+        sigprocmask(SIG_SETMASK, &none, NULL);
+        setsid();
+        prctl(PR_SET_PDEATHSIG, SIGTERM);
+        if (getppid() != parent) /* died in between */
+                _exit(EXIT_CANNOT_START);
+        if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
+                files.rlim_cur = files.rlim_max;
+                setrlimit(RLIMIT_NOFILE, &files);
+        }
+        umask(077);
+        null_fd = open("/dev/null", O_RDWR);
+        if (null_fd < 0 || dup2(null_fd, 0) < 0 || dup2(log_fd, 1) < 0 || dup2(log_fd, 2) < 0 ||
+                chdir(c->folder) < 0)
+                _exit(EXIT_CANNOT_START);
+        syscall(SYS_close_range, 3U, ~0U, 0U);
+        execv(c->program, (char *const *)c->argv);
+        if (write(2, failed, sizeof(failed) - 1) < 0)
+                _exit(EXIT_CANNOT_START + 1);
+        _exit(EXIT_CANNOT_START);
+}
+
+int service_spawn(const struct service_command *c, pid_t *ret, struct error *ret_error)
+{
+        _cleanup_close_ int log_fd =
+                open(c->log, O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW | O_CLOEXEC, 0640);
+        pid_t parent = getpid(), pid;
+
+        if (log_fd < 0)
+                return error_set(
+                        ret_error, errno, "service.log", "cannot write %s: %s", c->log, strerror(errno));
+        pid = fork();
+        if (pid < 0)
+                return error_set(ret_error, errno, "service.start", "cannot start %s: %s", c->program,
+                        strerror(errno));
+        if (pid == 0)
+                become(c, log_fd, parent);
+        *ret = pid;
+        return 0;
+}
+
+char *service_last_line(const char *log, off_t offset)
+{
+        _cleanup_close_ int fd = open(log, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+        char buffer[LOG_TAIL_BYTES];
+        struct stat st;
+        ssize_t length;
+        char *start, *end;
+
+        if (fd < 0 || fstat(fd, &st) < 0)
+                return NULL;
+        if (st.st_size < offset) /* it was cut */
+                offset = 0;
+        if (st.st_size - offset > LOG_TAIL_BYTES)
+                offset = st.st_size - LOG_TAIL_BYTES;
+        length = pread(fd, buffer, sizeof(buffer), offset);
+        if (length <= 0)
+                return NULL;
+        end = buffer + length;
+        while (end > buffer && (end[-1] == '\n' || end[-1] == ' '))
+                end--;
+        start = end;
+        while (start > buffer && start[-1] != '\n')
+                start--;
+        return start == end ? NULL : str_excerpt(start, (size_t)(end - start), LAST_LINE_BYTES);
+}
+
+/* Waits without reaping; false when time is over. */
+static bool wait_end(pid_t pid, int timeout_ms)
+{
+        _cleanup_close_ int fd = (int)syscall(SYS_pidfd_open, pid, 0U);
+        struct pollfd p = {.fd = fd, .events = POLLIN};
+        int64_t until = now_ms() + timeout_ms;
+        int r;
+
+        do {
+                int64_t left = until - now_ms();
+
+                r = poll(&p, 1, left > 0 ? (int)left : 0);
+        } while (r < 0 && errno == EINTR);
+        return r > 0;
+}
+
+int service_run(const struct service_command *c, int timeout_ms, struct error *ret_error)
+{
+        _cleanup_free_ char *said = NULL;
+        struct stat st = {0};
+        int status = 0, r;
+        bool ended;
+        pid_t pid;
+
+        if (stat(c->log, &st) < 0)
+                st.st_size = 0;
+        r = service_spawn(c, &pid, ret_error);
+        if (r < 0)
+                return r;
+        ended = wait_end(pid, timeout_ms);
+        if (!ended)
+                kill(-pid, SIGKILL);
+        while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+                ;
+        if (ended && WIFEXITED(status) && WEXITSTATUS(status) == 0)
+                return 0;
+        said = service_last_line(c->log, st.st_size);
+        return error_set(ret_error, ended ? EBADMSG : ETIMEDOUT, "service.check", "%s %s: %s", c->program,
+                ended ? "refuses" : "does not answer", said ? said : "without a word");
+}
+
+/* ---- what a killed plane left ---- */
+
+static bool link_is(pid_t pid, const char *what, const char *wanted, bool whole)
+{
+        char path[64], target[PATH_MAX];
+        const char *slash;
+        ssize_t length;
+
+        snprintf(path, sizeof(path), "/proc/%d/%s", (int)pid, what);
+        length = readlink(path, target, sizeof(target) - 1);
+        if (length < 0)
+                return false;
+        target[length] = '\0';
+        if (whole)
+                return str_equal(target, wanted);
+        if (str_ends_with(target, " (deleted)")) /* the package was updated meanwhile */
+                target[strlen(target) - strlen(" (deleted)")] = '\0';
+        slash = strrchr(target, '/');
+        return str_equal(slash ? slash + 1 : target, wanted);
+}
+
+/* A number may have gone to another process; a program in a folder of ours is one that we started. Sends
+ * `signal_number` (0: none) to each. */
+static size_t signal_leftovers(const char *program, const char *folder, int signal_number)
+{
+        _cleanup_(cleanup_dir) DIR *proc = opendir("/proc");
+        struct dirent *e;
+        size_t count = 0;
+
+        while (proc && (e = readdir(proc))) {
+                unsigned long pid;
+                int fd;
+
+                if (str_to_ulong(e->d_name, 2, INT_MAX, &pid) < 0 || (pid_t)pid == getpid())
+                        continue;
+                fd = (int)syscall(SYS_pidfd_open, (pid_t)pid, 0U);
+                if (fd < 0)
+                        continue;
+                if (link_is((pid_t)pid, "cwd", folder, true) && link_is((pid_t)pid, "exe", program, false)) {
+                        count++;
+                        if (signal_number)
+                                syscall(SYS_pidfd_send_signal, fd, signal_number, NULL, 0U);
+                }
+                close(fd);
+        }
+        return count;
+}
+
+static bool wait_swept(const char *program, const char *folder, int timeout_ms)
+{
+        int64_t until = now_ms() + timeout_ms;
+
+        while (signal_leftovers(program, folder, 0) > 0) {
+                if (now_ms() > until)
+                        return false;
+                sleep_ms(20);
+        }
+        return true;
+}
+
+size_t service_sweep(const char *program, const char *folder)
+{
+        _cleanup_free_ char *real = realpath(folder, NULL);
+        size_t count;
+
+        if (!real)
+                return 0;
+        count = signal_leftovers(program, real, SIGTERM);
+        if (count > 0 && !wait_swept(program, real, SWEEP_TERM_MS)) {
+                signal_leftovers(program, real, SIGKILL);
+                wait_swept(program, real, SWEEP_KILL_MS);
+        }
+        return count;
+}
