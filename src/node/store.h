@@ -24,13 +24,16 @@ const char *store_epoch(const struct store *s); /* made with the database */
 /* One transaction: the report (may be NULL) and then the events that it explains, all numbered here;
  * report_seq of the events is set. Their seq and epoch are written back. When the store is full, less
  * important records are dropped first (order: reports, INFO, WARNING, ERROR; the oldest first) and an
- * EVENT_RECORDS_DROPPED says what went. A full disk: -ENOSPC only when even that did not help; nothing is
- * half there. */
+ * EVENT_RECORDS_DROPPED says what went; as long as nobody has seen that one, the next takes its place. A full
+ * disk: -ENOSPC only when even that did not help; nothing is half there, and the caller may try again. What
+ * could not be sent at its size goes without its measurements or its diagnosis. -EINVAL: a text in it is not
+ * UTF-8. */
 int store_add(struct store *s, struct wire_report *report, struct wire_event *events, size_t event_count,
         int64_t now_unix_ms, struct error *ret_error);
 
 /* What is to be sent, in order: items with seq > `after`, at most `maximum`. `topic_kind` is TOPIC_EVENT or
- * TOPIC_REPORT; the payload is ready to send. What the callback returns other than 0 ends it. */
+ * TOPIC_REPORT; the payload is ready to send. What the callback returns other than 0 ends it and is returned.
+ */
 int store_each_unsent(struct store *s, int64_t after, size_t maximum,
         int (*on_item)(int64_t seq, enum topic_kind kind, const char *payload, size_t length, void *userdata),
         void *userdata, struct error *ret_error);
