@@ -244,6 +244,10 @@ static const char *completion_words(enum completion c)
                 return "_~_commands";
         case COMPLETE_RECORD_TYPE:
                 return "_~_types";
+        case COMPLETE_ROLE:
+                return "_~_roles";
+        case COMPLETE_FOLDER:
+                return "_~_folders";
         }
         return ":";
 }
@@ -252,6 +256,8 @@ static const char bash_helpers[] =
         "_~_reply() { mapfile -t COMPREPLY < <(compgen \"$@\" -- \"$current\"); }\n"
         "_~_files() { compopt -o filenames 2>/dev/null || :; _~_reply -f; }\n"
         "_~_types() { _~_reply -W 'A AAAA NS'; }\n"
+        "_~_roles() { _~_reply -W 'viewer operator admin'; }\n"
+        "_~_folders() { compopt -o filenames 2>/dev/null || :; _~_reply -d; }\n"
         "_~_interfaces() { _~_reply -W \"$(cd /sys/class/net 2>/dev/null && echo *)\"; }\n"
         "_~_profiles() {\n"
         "    local folder file names='' IFS=:\n"

@@ -23,6 +23,13 @@ struct settings {
         const char *server_name; /* tls --sni; "" for none */
         const char *record_type;
         bool tcp_only, mutual, pem;
+        const char *root;                 /* below which all files are */
+        const char *domain, *listen;      /* gridplane serve */
+        const char *organisation, *site;  /* gridplane */
+        const char *role, *password_path; /* gridplane user */
+        const char *node, *event_name, *cause, *severity, *since, *until;
+        const char *expires_days, *output_path;
+        bool csv, follow, open_only;
         bool help, version;
 };
 
@@ -43,6 +50,8 @@ enum completion {
         COMPLETE_CODE,
         COMPLETE_COMMAND,
         COMPLETE_RECORD_TYPE,
+        COMPLETE_ROLE,
+        COMPLETE_FOLDER,
 };
 
 struct option_row {
@@ -76,6 +85,26 @@ enum option_name {
         OPTION_PEM,
         OPTION_TCP,
         OPTION_TYPE,
+        OPTION_ROOT,
+        OPTION_PLANE_CONFIG,
+        OPTION_DOMAIN,
+        OPTION_LISTEN,
+        OPTION_ORGANISATION,
+        OPTION_SITE,
+        OPTION_ROLE,
+        OPTION_PASSWORD_FILE,
+        OPTION_NODE,
+        OPTION_NAME,
+        OPTION_CAUSE,
+        OPTION_SEVERITY,
+        OPTION_SINCE,
+        OPTION_UNTIL,
+        OPTION_EXPIRES,
+        OPTION_OUTPUT,
+        OPTION_CSV,
+        OPTION_FOLLOW,
+        OPTION_OPEN,
+        OPTION_TOOL_TIMEOUT,
         OPTION_HELP,
         OPTION_VERSION,
         OPTION_COUNT
