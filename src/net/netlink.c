@@ -101,6 +101,26 @@ int netlink_ask(struct netlink *n, struct nl_msg *request, struct netlink_list *
         return r;
 }
 
+static int parse_nothing(const struct nlmsghdr *message, void *item, const void *filter)
+{
+        (void)message;
+        (void)item;
+        (void)filter;
+        return 0;
+}
+
+int netlink_do(struct netlink *n, struct nl_msg *request)
+{
+        struct netlink_list none = {.item_bytes = 1, .parse = parse_nothing};
+        int r;
+
+        nlmsg_hdr(request)->nlmsg_flags |= NLM_F_ACK;
+        r = exchange_once(n, request, &none);
+        nlmsg_free(request);
+        free(none.items);
+        return r;
+}
+
 int netlink_dump(struct netlink *n, struct nl_msg *request, struct netlink_list *list)
 {
         int r = -EINTR;
@@ -283,6 +303,8 @@ static int address_parse(const struct nlmsghdr *message, void *item, const void 
                 return 0;
         a->ifindex = (int)info->ifa_index;
         a->address.prefix = info->ifa_prefixlen;
+        if (attributes[IFA_PROTO])
+                a->protocol = nla_get_u8(attributes[IFA_PROTO]);
         a->flags = attributes[IFA_FLAGS] ? nla_get_u32(attributes[IFA_FLAGS]) : info->ifa_flags;
         a->usable = !inet_addr_is_link_local(&a->address.address) &&
                     (!(a->flags & IFA_F_TENTATIVE) || a->flags & IFA_F_OPTIMISTIC) &&

@@ -1,6 +1,6 @@
 /* What the kernel knows of links, addresses, routes, policy rules and neighbours (rtnetlink(7)), read through
  * libnl. Every call is synchronous and short: the kernel answers from memory, and no call waits longer than a
- * second. No call changes anything, and none needs a privilege.
+ * second. No call of this header changes anything, and none needs a privilege; see netlink_change.h.
  *
  * A handle is one netlink socket; keep it for several questions in a row, or open one for a single question
  * (it costs some microseconds). A handle belongs to the network namespace in which it was opened. Not
@@ -49,6 +49,7 @@ struct netlink_address {
         int ifindex;
         struct cidr address; /* the local address with its prefix length */
         uint32_t flags;      /* IFA_F_* */
+        uint8_t protocol;    /* IFA_PROTO: who made it; 0 when nobody said so */
         bool usable;         /* not tentative, no duplicate found (DAD), not deprecated, not link-local */
 };
 /* The addresses of one interface (0: of all) and one family (AF_UNSPEC: IPv4, then IPv6). */
@@ -74,8 +75,9 @@ struct netlink_route {
         unsigned type;  /* RTN_UNICAST, RTN_LOCAL, RTN_UNREACHABLE …; see netlink_route_type_to_string */
         uint32_t table; /* 254 main, 253 default, 255 local */
         uint32_t metric;
-        bool is_dead; /* the next hop's link is down or without carrier */
-        int ifindex;  /* where it leaves, 0: nowhere */
+        uint8_t protocol; /* RTPROT_*: who made it */
+        bool is_dead;     /* the next hop's link is down or without carrier */
+        int ifindex;      /* where it leaves, 0: nowhere */
         char interface[IFNAMSIZ];
         struct inet_addr next_hop;         /* unset: on-link */
         struct inet_addr preferred_source; /* unset: the kernel chooses by scope */
@@ -89,6 +91,9 @@ const char *netlink_route_type_to_string(
 #define NETLINK_ROUTE_TEXT 192
 const char *netlink_route_format(const struct netlink_route *r, char ret[NETLINK_ROUTE_TEXT]);
 
+/* The routes of one table; a table that does not exist is empty. */
+int netlink_list_routes(
+        struct netlink *n, sa_family_t family, uint32_t table, struct netlink_route **ret, size_t *ret_count);
 /* The default route of the main table: of those that are alive the one with the lowest metric; when none is
  * alive the dead one with the lowest metric. -ENETUNREACH when there is none. */
 int netlink_default_route(struct netlink *n, sa_family_t family, struct netlink_route *ret);

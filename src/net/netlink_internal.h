@@ -24,14 +24,13 @@ int netlink_ask(struct netlink *n, struct nl_msg *request, struct netlink_list *
 /* Sends a dump request (freed here) and collects; begins anew when the table changed meanwhile. 0 or -errno,
  * with the list emptied. */
 int netlink_dump(struct netlink *n, struct nl_msg *request, struct netlink_list *list);
+/* Sends a request for a change (freed here) and waits for the kernel's word: 0 or its -errno. */
+int netlink_do(struct netlink *n, struct nl_msg *request);
 /* An address attribute as a value; false for a length that is none. */
 bool netlink_get_address(const struct nlattr *a, struct inet_addr *ret);
 
 /* A route message as a struct; 1, or 0 when it is none (a cached one, or malformed). `filter` is not used. */
 int netlink_route_parse(const struct nlmsghdr *message, void *item, const void *filter);
-/* The routes of one table; a table that does not exist is empty. */
-int netlink_list_routes(
-        struct netlink *n, sa_family_t family, uint32_t table, struct netlink_route **ret, size_t *ret_count);
 
 /* Follows the policy rules for a query. With `table` set: finds the first matching rule that leads there, and
  * fills rule_text and rule_priority. With table 0: finds what refuses the query with `error_number`: fills

@@ -90,6 +90,7 @@ int netlink_route_parse(const struct nlmsghdr *message, void *item, const void *
                 r->destination.address.family = info->rtm_family;
         r->destination.prefix = info->rtm_dst_len;
         r->type = info->rtm_type;
+        r->protocol = info->rtm_protocol;
         r->table = a[RTA_TABLE] ? nla_get_u32(a[RTA_TABLE]) : info->rtm_table;
         if (a[RTA_PRIORITY])
                 r->metric = nla_get_u32(a[RTA_PRIORITY]);

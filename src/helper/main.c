@@ -1,0 +1,257 @@
+/* gridnode-helper: does, as root, what the daemon asks of the closed table in protocol.h, and nothing else.
+ * File descriptor 3 is either the socket on which systemd listens (sd_listen_fds(3)), or one end of a pair
+ * whose other end the daemon that started this program holds. */
+#include "helper/network.h"
+#include "helper/protocol.h"
+
+#include "base/alloc.h"
+#include "base/cleanup.h"
+#include "base/json.h"
+#include "base/text.h"
+
+#include <errno.h>
+#include <malloc.h>
+#include <poll.h>
+#include <pwd.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/types.h>
+#include <sysexits.h>
+#include <syslog.h>
+#include <time.h>
+
+#define SOCKET_FD           3
+#define MAX_CONNECTIONS     8
+#define IDLE_MS             60000 /* without a connection; systemd starts it again */
+#define REFUSAL_LOG_SECONDS 60
+
+static volatile sig_atomic_t stop;
+
+struct server {
+        int listener; /* -1: the daemon's child */
+        uid_t user;   /* may connect, besides root */
+        bool has_user;
+        int connections[MAX_CONNECTIONS];
+        size_t connection_count;
+        time_t refusal_logged;
+        unsigned refusals_unsaid;
+};
+
+/* Not base/log.h: that would bring libsystemd's memory into a process of two megabytes. */
+static void say(int priority, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static void say(int priority, const char *format, ...)
+{
+        _cleanup_free_ char *text = NULL;
+        va_list arguments;
+
+        va_start(arguments, format);
+        text = xvasprintf(format, arguments);
+        va_end(arguments);
+        if (getenv("JOURNAL_STREAM")) /* sd-daemon(3) */
+                fprintf(stderr, "<%d>%s\n", priority, text);
+        else
+                fprintf(stderr, "gridnode-helper: %s\n", text);
+}
+
+static void on_signal(int number)
+{
+        (void)number;
+        stop = 1;
+}
+
+/* ---- one request ---- */
+
+static int answer(int fd, const struct error *e)
+{
+        json_t *object = helper_answer_to_json(e);
+        _cleanup_free_ char *text = json_to_text(object);
+
+        json_decref(object);
+        /* Who asks without reading answers is not waited for. */
+        return send(fd, text, strlen(text), MSG_DONTWAIT | MSG_NOSIGNAL) < 0 ? -errno : 0;
+}
+
+static void perform(const struct helper_request *r, struct error *ret)
+{
+        const struct helper_network *n = &r->network;
+
+        switch (r->operation) {
+        case HELPER_HELLO:
+                break;
+        case HELPER_NETWORK_APPLY:
+                if (helper_network_apply(n, ret) < 0)
+                        say(LOG_WARNING, "the network is left as it was: %s", ret->text);
+                else
+                        say(LOG_INFO, "network applied: %zu interfaces, %zu addresses, %zu routes",
+                                n->up_count, n->address_count, n->route_count);
+                break;
+        }
+}
+
+/* 0, or negative when the connection is to end. */
+static int serve_message(int fd)
+{
+        _cleanup_free_ char *data = NULL;
+        struct helper_request request = {0};
+        struct error e = {0};
+        ssize_t length = recv(fd, NULL, 0, MSG_PEEK | MSG_TRUNC | MSG_DONTWAIT);
+        int r;
+
+        if (length < 0)
+                return errno == EAGAIN || errno == EINTR ? 0 : -errno;
+        if (length == 0)
+                return -ECONNRESET;
+        if ((size_t)length > HELPER_MESSAGE_MAXIMUM) {
+                say(LOG_WARNING, "refused a message of %zd bytes; its connection is closed", length);
+                return -EMSGSIZE;
+        }
+        data = xmalloc((size_t)length);
+        length = recv(fd, data, (size_t)length, MSG_DONTWAIT);
+        if (length <= 0)
+                return -ECONNRESET;
+        if (helper_request_parse(data, (size_t)length, &request, &e) < 0) {
+                say(LOG_WARNING, "refused a message of %zd bytes; its connection is closed: %s", length,
+                        e.text);
+                answer(fd, &e);
+                return -EBADMSG;
+        }
+        perform(&request, &e);
+        helper_request_done(&request);
+        r = answer(fd, &e);
+        malloc_trim(0);
+        return r;
+}
+
+/* ---- connections ---- */
+
+static bool peer_is_welcome(struct server *s, int fd)
+{
+        struct timespec now;
+        struct ucred peer;
+        socklen_t length = sizeof peer;
+
+        if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &length) < 0)
+                return false;
+        if (peer.uid == 0 || (s->has_user && peer.uid == s->user))
+                return true;
+        clock_gettime(CLOCK_MONOTONIC, &now);
+        if (s->refusal_logged && now.tv_sec - s->refusal_logged < REFUSAL_LOG_SECONDS) {
+                s->refusals_unsaid++;
+                return false;
+        }
+        say(LOG_WARNING, "refused a connection of user %u (process %d); %u more were refused before",
+                (unsigned)peer.uid, (int)peer.pid, s->refusals_unsaid);
+        s->refusal_logged = now.tv_sec ? now.tv_sec : 1;
+        s->refusals_unsaid = 0;
+        return false;
+}
+
+static void take_connection(struct server *s)
+{
+        int fd = accept4(s->listener, NULL, NULL, SOCK_CLOEXEC);
+
+        if (fd < 0)
+                return;
+        if (peer_is_welcome(s, fd))
+                s->connections[s->connection_count++] = fd;
+        else
+                close(fd);
+}
+
+static void drop_connection(struct server *s, size_t i)
+{
+        close(s->connections[i]);
+        s->connections[i] = s->connections[--s->connection_count];
+}
+
+/* One round; false when there is nobody left to serve. */
+static bool serve_round(struct server *s, const sigset_t *unblocked)
+{
+        static const struct timespec idle = {.tv_sec = IDLE_MS / 1000};
+        struct pollfd fds[MAX_CONNECTIONS + 1];
+        size_t count = s->connection_count;
+        int r;
+
+        for (size_t i = 0; i < count; i++)
+                fds[i] = (struct pollfd){.fd = s->connections[i], .events = POLLIN};
+        fds[count] = (struct pollfd){.fd = count < MAX_CONNECTIONS ? s->listener : -1, .events = POLLIN};
+        r = ppoll(fds, count + 1, count ? NULL : &idle, unblocked);
+        if (r == 0 || (r < 0 && errno != EINTR))
+                return false;
+        if (r < 0)
+                return true;
+        for (size_t i = count; i > 0; i--)
+                if (fds[i - 1].revents && serve_message(s->connections[i - 1]) < 0)
+                        drop_connection(s, i - 1);
+        if (fds[count].revents)
+                take_connection(s);
+        return s->listener >= 0 || s->connection_count > 0;
+}
+
+/* Signals are heard between requests only: what was begun is done. */
+static void serve(struct server *s)
+{
+        struct sigaction action = {.sa_handler = on_signal};
+        sigset_t blocked, before;
+
+        sigemptyset(&blocked);
+        sigaddset(&blocked, SIGTERM);
+        sigaddset(&blocked, SIGINT);
+        sigprocmask(SIG_BLOCK, &blocked, &before);
+        sigaction(SIGTERM, &action, NULL);
+        sigaction(SIGINT, &action, NULL);
+        while (!stop && serve_round(s, &before))
+                ;
+        while (s->connection_count > 0)
+                drop_connection(s, 0);
+}
+
+static int take_socket(struct server *s)
+{
+        int listens = 0, type = 0;
+        socklen_t length = sizeof listens;
+
+        if (getsockopt(SOCKET_FD, SOL_SOCKET, SO_TYPE, &type, &length) < 0 || type != SOCK_SEQPACKET)
+                return -ENOTSOCK;
+        length = sizeof listens;
+        if (getsockopt(SOCKET_FD, SOL_SOCKET, SO_ACCEPTCONN, &listens, &length) < 0)
+                return -errno;
+        s->listener = listens ? SOCKET_FD : -1;
+        if (!listens)
+                s->connections[s->connection_count++] = SOCKET_FD;
+        return 0;
+}
+
+int main(int argc, char **argv)
+{
+        const char *user = "gridnode";
+        struct server s = {0};
+        const struct passwd *entry;
+
+        if (argc == 2 && str_equal(argv[1], "--version")) {
+                printf("gridnode-helper %s\n", GRIDNODE_VERSION);
+                return EXIT_SUCCESS;
+        }
+        if (argc == 3 && str_equal(argv[1], "--user")) {
+                user = argv[2];
+        } else if (argc != 1) {
+                fprintf(stderr, "Usage: gridnode-helper [--user NAME | --version]\n");
+                return EX_USAGE;
+        }
+        if (take_socket(&s) < 0) {
+                fprintf(stderr,
+                        "gridnode-helper: file descriptor 3 is no socket of packets; systemd or gridnode "
+                        "starts this program\n");
+                return EX_USAGE;
+        }
+        entry = s.listener >= 0 ? getpwnam(user) : NULL;
+        s.has_user = entry;
+        s.user = entry ? entry->pw_uid : 0;
+        if (s.listener >= 0 && !entry)
+                say(LOG_WARNING, "there is no user %s: only root is answered", user);
+        serve(&s);
+        return EXIT_SUCCESS;
+}
