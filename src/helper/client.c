@@ -346,9 +346,15 @@ static int on_timeout(sd_event_source *s, uint64_t usec, void *userdata)
         (void)usec;
         error_set(&e, ETIMEDOUT, "helper.failed", "the helper did not answer within %llu s",
                 (unsigned long long)(ANSWER_TIMEOUT_US / 1000000));
-        /* It stays in the queue, so that its answer, should it still come, is not taken for the next one's.
-         */
-        tell(a, &e);
+        /* What was sent stays in the queue, so that its answer, should it still come, is not taken for the
+         * next one's; what was not must never be done. */
+        if (a->is_sent) {
+                tell(a, &e);
+        } else {
+                unlink_ask(a->client, a);
+                tell(a, &e);
+                ask_free(a);
+        }
         return 0;
 }
 
