@@ -146,6 +146,24 @@ static void look(sqlite3 *handle, bool whole, char why[256])
                 memcpy(why, answer, sizeof answer);
 }
 
+/* Cut within its last page, which SQLite would fill with zeros (its file format, 1.3.2: the page size). While
+ * there is a log, a page may have been half written, and comes from there. */
+static bool is_cut_off(const char *path)
+{
+        _cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+        uint8_t size[2];
+        int64_t page_bytes;
+
+        if (fd < 0)
+                return false;
+        if (pread(fd, size, sizeof size, 16) != (ssize_t)sizeof size)
+                return true; /* SQLite takes one of a single byte for a new one */
+        page_bytes = size[0] << 8 | size[1];
+        if (page_bytes == 1)
+                page_bytes = 65536;
+        return page_bytes >= 512 && size_of(path) % page_bytes != 0;
+}
+
 /* Through a connection that can only read, so that a damaged file stays as it is for whoever wants to save
  * something from it. What cannot be opened that way (a rollback journal is left) is SQLite's to mend. */
 static int check_file(const char *path, struct error *ret_error)
@@ -156,6 +174,8 @@ static int check_file(const char *path, struct error *ret_error)
 
         if (size_of(path) == 0) /* SQLite would take it for a new one and remove the log */
                 return size_of(log) > 0 ? damaged(path, "it is empty, but its log is not", ret_error) : 0;
+        if (size_of(log) == 0 && is_cut_off(path))
+                return damaged(path, "its end is missing", ret_error);
         if (sqlite3_open_v2(path, &handle, SQLITE_OPEN_READONLY | SQLITE_OPEN_NOMUTEX, NULL) == SQLITE_OK) {
                 sqlite3_busy_timeout(handle, BUSY_TIMEOUT_MS);
                 look(handle, size_of(path) <= CHECK_MAX_BYTES, why);
