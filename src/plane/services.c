@@ -17,7 +17,6 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -294,12 +293,13 @@ static bool connects(int family, const struct sockaddr *address, socklen_t lengt
         return getsockopt(fd, SOL_SOCKET, SO_ERROR, &status, &size) == 0 && status == 0;
 }
 
-static bool unix_answers(const char *path)
+/* Not by connecting: both servers would complain in their logs. An old socket was removed before the start.
+ */
+static bool socket_is_there(const char *path)
 {
-        struct sockaddr_un a = {.sun_family = AF_UNIX};
+        struct stat st;
 
-        str_copy(a.sun_path, sizeof(a.sun_path), path);
-        return connects(AF_UNIX, (const struct sockaddr *)&a, sizeof(a));
+        return lstat(path, &st) == 0 && S_ISSOCK(st.st_mode);
 }
 
 static bool endpoint_answers(const struct endpoint *e)
@@ -328,7 +328,7 @@ static bool is_ready(const struct service *v)
         struct endpoint broker = {.port = p->broker_port};
 
         for (size_t i = 0; i < v->sockets.count; i++)
-                if (!unix_answers(v->sockets.items[i]))
+                if (!socket_is_there(v->sockets.items[i]))
                         return false;
         if (str_equal(v->name, "nginx"))
                 return ports_answer(p->https, p->https_count);

@@ -12,7 +12,8 @@
 #define MAX_QUEUED        20000 /* of one client, when it takes them slower than they come */
 #define MAX_QUEUED_BYTES  16777216
 
-/* Nothing is kept on disk: a node sends what was not acknowledged again, and its status anew; the plane
+/* An option of a listener that stands before all of them would make one more, on port 1883 of every address.
+ * Nothing is kept on disk: a node sends what was not acknowledged again, and its status anew; the plane
  * publishes its retained notices anew. */
 char *services_mosquitto_configuration(const struct plane_settings *s, const struct services_facts *f)
 {
@@ -28,18 +29,16 @@ char *services_mosquitto_configuration(const struct plane_settings *s, const str
                 "log_dest stderr\nlog_type error\nlog_type warning\nlog_type notice\nlog_timestamp true\n"
                 "log_timestamp_format %%Y-%%m-%%dT%%H:%%M:%%S\nconnection_messages false\n"
                 "set_tcp_nodelay true\n"
-                "allow_zero_length_clientid false\n"
-                "max_keepalive %d\nmessage_size_limit %d\nmax_packet_size %d\n"
+                "max_keepalive %d\nmax_packet_size %d\n"
                 "max_inflight_messages %d\nmax_queued_messages %d\nmax_queued_bytes %d\n"
                 "persistent_client_expiration 1d\nsys_interval 60\n\n",
-                MAX_KEEPALIVE_S, MAX_MESSAGE_BYTES, MAX_PACKET_BYTES, MAX_INFLIGHT, MAX_QUEUED,
-                MAX_QUEUED_BYTES);
+                MAX_KEEPALIVE_S, MAX_PACKET_BYTES, MAX_INFLIGHT, MAX_QUEUED, MAX_QUEUED_BYTES);
         text_addf(&t,
                 "# Nodes: who one is, and with it which client it is, comes from its certificate.\n"
                 "listener %u 127.0.0.1\nsocket_domain ipv4\nmax_connections -1\n"
                 "cafile %s\ncertfile %s\nkeyfile %s\ncrlfile %s\ntls_version tlsv1.2\n"
                 "require_certificate true\nuse_identity_as_username true\nuse_username_as_clientid true\n"
-                "allow_anonymous false\nacl_file %s\n\n",
+                "allow_anonymous false\nallow_zero_length_clientid false\nacl_file %s\n\n",
                 s->broker_port, f->bundle, f->certificate, f->key, f->crl, acl);
         text_addf(&t,
                 "# The control plane itself: the folder is closed to everybody else.\n"

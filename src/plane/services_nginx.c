@@ -6,7 +6,7 @@
 
 #include <string.h>
 
-/* What nginx itself refuses, as RFC 9457 problem details. */
+/* What nginx itself refuses, as RFC 9457 problem details. The texts stand between apostrophes. */
 static const struct problem {
         int status, as; /* nginx's number, and what the client sees */
         const char *code, *title, *detail;
@@ -16,14 +16,14 @@ static const struct problem {
         {404, 404, "request.not-found", "Not found", "There is nothing here."},
         {405, 405, "request.method", "Method not allowed", "This method is not known here."},
         {408, 408, "request.slow", "Request timeout", "The request did not come in time."},
-        {411, 411, "request.length", "Length required", "The request's length is missing."},
+        {411, 411, "request.length", "Length required", "The length of the request is missing."},
         {413, 413, "request.too-large", "Content too large", "The request is larger than is taken here."},
-        {414, 414, "request.too-long", "URI too long", "The request's address is too long."},
+        {414, 414, "request.too-long", "URI too long", "The address of the request is too long."},
         {421, 421, "request.misdirected", "Misdirected request", "This host is not served here."},
         {429, 429, "request.too-many", "Too many requests", "Ask again later, and less often."},
-        {494, 400, "request.header", "Bad request", "The request's header is too large."},
+        {494, 400, "request.header", "Bad request", "The header of the request is too large."},
         {495, 403, "certificate.refused", "Certificate refused",
-                "The client's certificate was refused: $ssl_client_verify."},
+                "The certificate of the client was refused: $ssl_client_verify."},
         {496, 403, "certificate.missing", "Certificate missing", "A client certificate is needed here."},
         {497, 400, "request.plain", "Bad request", "This port speaks HTTPS."},
         {500, 500, "server.error", "Server error", "The control plane failed; its log says why."},
@@ -55,7 +55,7 @@ static void add_listen(
         }
         text_addf(t, "    listen %u %s;\n", e->port, options);
         if (f->has_ipv6)
-                text_addf(t, "    listen [::]:%u ipv6only=on %s;\n", e->port, options);
+                text_addf(t, "    listen [::]:%u %s;\n", e->port, options);
 }
 
 /* ---- the splitter ---- */
@@ -127,6 +127,7 @@ static void add_http(struct text *t, const struct plane_settings *s)
                     "  keepalive_timeout 65s;\n  keepalive_requests 1000;\n  reset_timedout_connection on;\n"
                     "  client_header_buffer_size 2k;\n  large_client_header_buffers 4 16k;\n"
                     "  client_max_body_size 1m;\n  http2_max_concurrent_streams 64;\n"
+                    "  proxy_headers_hash_max_size 1024;\n  proxy_headers_hash_bucket_size 128;\n"
                     "  limit_conn_zone $binary_remote_addr zone=connections:2m;\n"
                     "  limit_conn_status 429;\n  limit_req_status 429;\n"
                     "  limit_req_zone $binary_remote_addr zone=logins:2m rate=10r/s;\n"

@@ -101,13 +101,20 @@ int service_spawn(const struct service_command *c, pid_t *ret, struct error *ret
         return 0;
 }
 
+static char *start_of_line(char *buffer, char *at)
+{
+        while (at > buffer && at[-1] != '\n')
+                at--;
+        return at;
+}
+
 char *service_last_line(const char *log, off_t offset)
 {
         _cleanup_close_ int fd = open(log, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
-        char buffer[LOG_TAIL_BYTES];
+        static const char reason[] = "[emerg]";
+        char buffer[LOG_TAIL_BYTES], *line, *end, *said, *newline;
         struct stat st;
         ssize_t length;
-        char *start, *end;
 
         if (fd < 0 || fstat(fd, &st) < 0)
                 return NULL;
@@ -121,10 +128,14 @@ char *service_last_line(const char *log, off_t offset)
         end = buffer + length;
         while (end > buffer && (end[-1] == '\n' || end[-1] == ' '))
                 end--;
-        start = end;
-        while (start > buffer && start[-1] != '\n')
-                start--;
-        return start == end ? NULL : str_excerpt(start, (size_t)(end - start), LAST_LINE_BYTES);
+        line = start_of_line(buffer, end);
+        said = memmem(buffer, (size_t)(end - buffer), reason, sizeof(reason) - 1);
+        if (said) { /* nginx's reason, and not that it failed */
+                line = start_of_line(buffer, said);
+                newline = memchr(said, '\n', (size_t)(end - said));
+                end = newline ? newline : end;
+        }
+        return line == end ? NULL : str_excerpt(line, (size_t)(end - line), LAST_LINE_BYTES);
 }
 
 /* Waits without reaping; false when time is over. */
