@@ -90,7 +90,7 @@ static void test_migrations(void **state)
         assert_null(d);
         assert_int_equal(db_open("db", three, 2, &d, &e), 0);
         assert_int_equal(testdb_integer(d, "PRAGMA user_version"), 2);
-        assert_int_equal(testdb_integer(d, "SELECT testdb_count(*) FROM sqlite_schema WHERE name = 'c'"), 0);
+        assert_int_equal(testdb_integer(d, "SELECT count(*) FROM sqlite_schema WHERE name = 'c'"), 0);
         d = db_close(d);
 }
 

@@ -199,8 +199,7 @@ static void test_damaged_later(void **state)
         for (int i = 1; i < 12; i++)
                 assert_int_equal(pwrite(fd, "\xa5\xa5\xa5\xa5\xa5\xa5\xa5\xa5\xa5", 9, i * 4096), 9);
         close(fd);
-        assert_int_equal(
-                db_query_integer(d, &e, 0, &value, "SELECT testdb_count(*) FROM t WHERE body = x'00'", ""),
+        assert_int_equal(db_query_integer(d, &e, 0, &value, "SELECT count(*) FROM t WHERE body = x'00'", ""),
                 -EBADMSG);
         assert_string_equal(e.code, "db.damaged");
         db_close(d);
@@ -267,21 +266,20 @@ static int fill_disk(void)
         if (db_open("/mnt/db", testdb_scripts, 1, &d, &e) < 0)
                 return __LINE__;
         for (int i = 0; i < 1000 && r == 0; i++) {
-                if (db_query_integer(d, &e, 0, &before, "SELECT testdb_count(*) FROM t", "") < 0 ||
-                        before != i * 3)
+                if (db_query_integer(d, &e, 0, &before, "SELECT count(*) FROM t", "") < 0 || before != i * 3)
                         return __LINE__;
                 r = add_many(d, 3);
         }
         if (r != -ENOSPC || before == 0)
                 return __LINE__;
         /* The next start finds the same, on the disk that is still full. */
-        if (db_query_integer(d, &e, 0, &after, "SELECT testdb_count(*) FROM t", "") < 0 || after != before)
+        if (db_query_integer(d, &e, 0, &after, "SELECT count(*) FROM t", "") < 0 || after != before)
                 return __LINE__;
         d = db_close(d);
         r = db_open("/mnt/db", testdb_scripts, 1, &d, &e);
         if (r < 0)
                 return r == -ENOSPC ? 0 : __LINE__;
-        if (db_query_integer(d, &e, 0, &after, "SELECT testdb_count(*) FROM t", "") < 0 || after != before)
+        if (db_query_integer(d, &e, 0, &after, "SELECT count(*) FROM t", "") < 0 || after != before)
                 return __LINE__;
         db_close(d);
         return 0;
@@ -299,7 +297,7 @@ static void test_full_disk(void **state)
                         _exit(254);
                 line = fill_disk();
                 if (line > 0)
-                        fprintf(stderr, "test_db.c:%d\n", line);
+                        fprintf(stderr, "test_db_damage.c:%d\n", line);
                 _exit(line == 0 ? 0 : line < 0 ? 254 : 1);
         }
         assert_int_equal(waitpid(pid, &status, 0), pid);

@@ -80,5 +80,5 @@ void testdb_add(struct db *d, const char *name)
 
 int64_t testdb_count(struct db *d)
 {
-        return testdb_integer(d, "SELECT testdb_count(*) FROM t");
+        return testdb_integer(d, "SELECT count(*) FROM t");
 }
