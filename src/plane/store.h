@@ -14,6 +14,10 @@ struct plane_store; /* opaque */
 int plane_store_open(const char *path, struct plane_store **ret, struct error *ret_error);
 struct plane_store *plane_store_close(struct plane_store *s);
 struct db *plane_store_db(struct plane_store *s);
+/* Keeps the database bounded: at most 1,000,000 events and 10,000 reports, the oldest of the organisation
+ * that has most go; ended sessions and tokens that nobody will ask for. Some hundred rows a call. 0, or 1:
+ * there is more, call again soon. */
+int plane_store_tidy(struct plane_store *s, int64_t now, struct error *e);
 
 /* Who does something: for the audit log, and what it may. */
 enum role { ROLE_VIEWER, ROLE_OPERATOR, ROLE_ADMIN };
@@ -25,7 +29,18 @@ struct actor {
         enum role role;
 };
 
-/* A page of a list: `after` is the cursor of the last page (NULL: the first), `limit` 1 to 500 (0: 50). *ret
+/* What the API shows. Times are "…Z" texts or null. Ids of events and reports are NODE.EPOCH.SEQ, known
+ * before they are stored; an event's "report" is the id that its report has once it came. node: {id,
+ * organisation, name, site, state, created, registered, removed, connected, connected_since, last_seen,
+ *     status_at, version, address, services, reason, configuration: {wanted, applied, state, at, error,
+ * warnings}, event_count}; plane_node_show also: {certificate: {serial, issued, not_after, revoked} | null,
+ * token_expires, last_events: [at most 10]} event: {id, node, node_name, site, generated, received, name,
+ * severity, message, service, cause, diagnosis, report} report: {id, node, node_name, generated, received,
+ * trigger, verdict, summary}; plane_report_get also: {report} audit: {id, at, actor, action, object, detail}
+ * organisation: {id, name, created} user: {id, name, role, created}   token: {id, name, role, created,
+ * expires, last_used} incident: as incidents.h makes it, and {open}
+ *
+ * A page of a list: `after` is the cursor of the last page (NULL: the first), `limit` 1 to 500 (0: 50). *ret
  * is
  * {"items": […], "next": "cursor" or null}. A cursor that is none of ours: -EINVAL. */
 struct page {
@@ -76,19 +91,22 @@ int plane_node_show(
 /* Its certificates are revoked, its id is never used again; events stay. */
 int plane_node_remove(struct plane_store *s, const struct actor *by, const char *organisation, const char *id,
         int64_t now, struct error *e);
-/* Registration: the token is used up by this key. The same token with the same key again gives the same node
- * (an answer was lost). "token.unknown" -ENOENT, "token.used" -EEXIST, "token.expired" -ESTALE. */
+/* Registration: the token is used up by this key, and certificates of other keys that the node had are
+ * revoked (its machine was replaced). The same token with the same key again gives the same node (an answer
+ * was lost). "token.unknown" -ENOENT, "token.used" -EEXIST, "token.expired" -ESTALE. */
 int plane_node_redeem(struct plane_store *s, const char *token, const char *public_key_sha256, int64_t now,
         struct plane_node *ret, struct error *e);
-/* Certificates: by public key, so that a question that comes again gets the same answer. */
+/* Certificates: by public key, so that a question that comes again gets the same answer. not_after is in
+ * milliseconds, as all times here. */
 int plane_certificate_add(struct plane_store *s, const char *node, const char *serial,
         const char *public_key_sha256, int64_t not_after, const char *pem, int64_t now, struct error *e);
 int plane_certificate_find(struct plane_store *s, const char *node, const char *public_key_sha256,
         char **ret_pem, struct error *e);
-/* 0 when a certificate with this serial may speak for the node at all (not removed, not revoked). */
+/* 0 when a certificate with this serial may speak for the node at all (not removed, not revoked); else
+ * -EACCES: "node.unknown", "certificate.unknown", "certificate.revoked". */
 int plane_certificate_check(struct plane_store *s, const char *node, const char *serial, struct error *e);
 int plane_certificates_revoked(struct plane_store *s, int64_t now, struct strv *ret, struct error *e);
-/* From node/ID/status. */
+/* From node/ID/status. *ret_changed: it came or went. */
 int plane_node_status(struct plane_store *s, const char *node, const struct wire_status *status, int64_t now,
         bool *ret_changed, struct error *e);
 int plane_nodes_all_offline(
@@ -114,7 +132,7 @@ int plane_config_applied(struct plane_store *s, const char *node, const struct w
  * NULL when it is not new. -ENOENT: no such node, -EINVAL. */
 int plane_event_add(struct plane_store *s, const char *node, const struct wire_event *event, int64_t now,
         bool *ret_new, json_t **ret, struct error *e);
-/* Of the plane's own making (Node Connect, Node Disconnect). */
+/* Of the plane's own making (Node Connect, Node Disconnect); as for a node, "removed" is -ENOENT. */
 int plane_event_own(struct plane_store *s, const char *node, const char *name, enum wire_severity severity,
         const char *message, int64_t now, json_t **ret, struct error *e);
 int plane_report_add(struct plane_store *s, const char *node, const struct wire_report *report, int64_t now,
@@ -123,10 +141,14 @@ struct event_filter {
         const char *node; /* id */
         const char *name, *cause;
         int severity;         /* at least; -1: all */
-        int64_t since, until; /* generated; 0: open */
+        int64_t since, until; /* generated: from since, before until; 0: open */
 };
 int plane_event_list(struct plane_store *s, const char *organisation, const struct event_filter *f,
         const struct page *p, json_t **ret, struct error *e); /* newest first */
+/* Services whose last event was a failure with a diagnosis, of all organisations: for incidents after a
+ * restart. Array of {"organisation", "node", "site", "service", "since_unix_ms", "diagnosis"}, oldest first.
+ */
+int plane_failures(struct plane_store *s, json_t **ret, struct error *e);
 int plane_report_get(
         struct plane_store *s, const char *organisation, const char *id, json_t **ret, struct error *e);
 int plane_report_list(struct plane_store *s, const char *organisation, const char *node, const struct page *p,
@@ -150,6 +172,8 @@ int plane_user_update(struct plane_store *s, const struct actor *by, const char 
         struct error *e); /* its sessions end */
 int plane_user_remove(struct plane_store *s, const struct actor *by, const char *organisation, const char *id,
         int64_t now, struct error *e);
+/* Delays double from 1 s at the fifth to 15 min. Called before the password is looked at, guesses that are
+ * made side by side count as well; plane_user_succeeded takes all of them back. */
 int plane_user_failed(
         struct plane_store *s, const char *id, int64_t now, int64_t *ret_blocked_until, struct error *e);
 int plane_user_succeeded(struct plane_store *s, const char *id, struct error *e);

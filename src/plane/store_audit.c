@@ -1,0 +1,42 @@
+#include "plane/store_internal.h"
+
+#include "base/cleanup.h"
+#include "base/json.h"
+
+int plane_audit(struct plane_store *s, const struct actor *by, const char *organisation, const char *action,
+        const char *object, json_t *detail, int64_t now, struct error *e)
+{
+        _cleanup_free_ char *text = detail ? json_to_text(detail) : NULL;
+        int r;
+
+        json_decref(detail);
+        r = store_check_actor(s, by, organisation, e);
+        if (r < 0)
+                return r;
+        return db_run(s->db, e,
+                "INSERT INTO audit (organisation, at, actor, action, object, detail)"
+                " VALUES (?, ?, ?, ?, ?, ?)",
+                "sissss", organisation, now, by->name, action, object, text);
+}
+
+static json_t *to_json(sqlite3_stmt *row)
+{
+        return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o}", "id", store_text(row, 0), "at", store_time(row, 1),
+                "actor", store_text(row, 2), "action", store_text(row, 3), "object", store_text(row, 4),
+                "detail", store_json(row, 5));
+}
+
+int plane_audit_list(
+        struct plane_store *s, const char *organisation, const struct page *p, json_t **ret, struct error *e)
+{
+        struct store_list l;
+        int r = store_list_begin(&l, 'a', to_json, p, STORE_NEWEST, "0", e);
+
+        if (r < 0)
+                return r;
+        r = db_query(s->db, e, store_list_on_row, &l,
+                "SELECT id, at, actor, action, object, detail, id, 0 FROM audit"
+                " WHERE organisation = ? AND id < ? ORDER BY id DESC LIMIT ?",
+                "sii", organisation, store_list_number(&l, 0), store_list_fetch(&l));
+        return store_list_end(&l, r, ret);
+}

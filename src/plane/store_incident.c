@@ -1,0 +1,62 @@
+#include "plane/store_internal.h"
+
+#include "base/cleanup.h"
+#include "base/json.h"
+#include "base/text.h"
+
+#include <errno.h>
+
+/* When it began by its own member; `now` when that is no time. */
+static int64_t since_of(const json_t *incident, int64_t now)
+{
+        const char *text = json_string_value(json_object_get(incident, "since"));
+        int64_t since;
+
+        return text && time_parse_utc(text, &since) == 0 ? since : now;
+}
+
+int plane_incident_save(struct plane_store *s, const char *organisation, const char *id, json_t *incident,
+        bool open, int64_t now, struct error *e)
+{
+        _cleanup_free_ char *document = NULL;
+
+        if (!wire_id_is_valid(id) || !json_is_object(incident))
+                return error_set(e, EINVAL, "incident.bad", "an incident without an id or content");
+        document = json_to_text(incident);
+        return db_run(s->db, e,
+                "INSERT INTO incidents (organisation, id, since, saved, open, document)"
+                " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (organisation, id) DO UPDATE SET"
+                " saved = excluded.saved, open = excluded.open, document = excluded.document",
+                "ssiiis", organisation, id, since_of(incident, now), now, (int64_t)open, document);
+}
+
+static json_t *to_json(sqlite3_stmt *row)
+{
+        json_t *value = store_json(row, 0);
+
+        json_object_set_new(value, "open", json_boolean(db_integer(row, 1)));
+        return value;
+}
+
+int plane_incident_list(struct plane_store *s, const char *organisation, int open, const struct page *p,
+        json_t **ret, struct error *e)
+{
+        static const char both[] =
+                "SELECT document, open, since, id FROM incidents"
+                " WHERE organisation = ? AND (since, id) < (?, ?) ORDER BY since DESC, id DESC LIMIT ?";
+        static const char some[] = "SELECT document, open, since, id FROM incidents"
+                                   " WHERE organisation = ? AND (since, id) < (?, ?) AND open = ?5"
+                                   " ORDER BY since DESC, id DESC LIMIT ?4";
+        struct store_list l;
+        int r = store_list_begin(&l, 'i', to_json, p, STORE_NEWEST, "", e);
+
+        if (r < 0)
+                return r;
+        if (open < 0)
+                r = db_query(s->db, e, store_list_on_row, &l, both, "sisi", organisation,
+                        store_list_number(&l, 0), l.after[1], store_list_fetch(&l));
+        else
+                r = db_query(s->db, e, store_list_on_row, &l, some, "sisii", organisation,
+                        store_list_number(&l, 0), l.after[1], store_list_fetch(&l), (int64_t)(open != 0));
+        return store_list_end(&l, r, ret);
+}
