@@ -237,27 +237,42 @@ static void add_guard_halves(struct guard *g, const struct cidr *part, const str
         add_guard_route(g, &half, gateway);
 }
 
+/* The WAN's way for what is not on it; false when none is known. IPv4 without a gateway is on-link. */
+static bool find_gateway(const struct guard_input *in, sa_family_t family, struct inet_addr *ret)
+{
+        if (in->wan_gateway.family == family)
+                *ret = in->wan_gateway;
+        else if (family == AF_INET6 && in->wan_gateway6.family == AF_INET6)
+                *ret = in->wan_gateway6;
+        else if (family == AF_INET && !inet_addr_is_set(&in->wan_gateway))
+                *ret = (struct inet_addr){0};
+        else
+                return false;
+        return true;
+}
+
 /* Keeps a captured part on the WAN; what was done, or why not, as the end of a sentence. */
 static const char *keep(
         struct guard *g, const struct capture *c, const struct cidr *part, const struct cidr *wan)
 {
-        static const struct inet_addr on_link = {0};
         bool is_v4 = part->address.family == AF_INET, is_own = !inet_addr_is_set(&c->next_hop);
-        const struct inet_addr *gateway = wan ? &on_link : is_v4 ? &g->in->wan_gateway : &g->in->wan_gateway6;
+        struct inet_addr gateway = {0};
 
         if (is_own && inet_addr_bits(&part->address) == part->prefix &&
                 inet_addr_equal(&part->address, &c->lan->address.address))
                 return "it is this node's own address there, so that nothing can keep it";
         if (!g->in->config->guard)
                 return "the guard is off, so that packets to it go there";
-        if (!is_v4 && !wan && !inet_addr_is_set(gateway))
-                return "no IPv6 gateway of the WAN is known to keep it by";
-        /* The kernel's own route to the LAN has metric 0, and nothing is better than that but more specific.
-         */
+        if (!g->in->wan_interface[0])
+                return "the WAN is not known, so that nothing can keep it";
+        if (!wan && !find_gateway(g->in, part->address.family, &gateway))
+                return is_v4 ? "no IPv4 gateway of the WAN is known to keep it by"
+                             : "no IPv6 gateway of the WAN is known to keep it by";
+        /* The kernel's own route to the LAN has metric 0: only what is more specific is better. */
         if (is_own && is_v4 && part->prefix == c->destination.prefix && part->prefix < 32)
-                add_guard_halves(g, part, gateway);
+                add_guard_halves(g, part, &gateway);
         else
-                add_guard_route(g, part, gateway);
+                add_guard_route(g, part, &gateway);
         return "a route on the WAN keeps it reachable";
 }
 
