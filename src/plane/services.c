@@ -51,8 +51,7 @@ struct service {
         struct services *all;
         const char *name, *program; /* static */
         enum service_state state;
-        bool reloads; /* reads its files again on SIGHUP */
-        char *path;   /* of the program */
+        char *path; /* of the program */
         char *folder, *log;
         char *arguments[MAX_ARGUMENTS]; /* NULL-terminated */
         struct strv sockets;            /* its own, to be removed before it starts */
@@ -486,7 +485,6 @@ static void add_nginx(struct services *s, const char *name, const char *socket_n
 {
         struct service *v = add(s, name, "nginx", s->settings->proxy_is_external);
 
-        v->reloads = str_equal(name, "nginx");
         v->arguments[1] = xstrdup("-e");
         v->arguments[2] = xstrdup("stderr");
         v->arguments[3] = xstrdup("-p");
@@ -514,7 +512,6 @@ int services_new(sd_event *event, const struct plane_settings *settings, struct 
         s->ca = ca;
         /* What others connect to comes first. */
         v = add(s, "mosquitto", "mosquitto", settings->broker_url != NULL);
-        v->reloads = true;
         v->arguments[1] = xstrdup("-c");
         v->arguments[2] = path_join(v->folder, "mosquitto.conf");
         strv_add(&v->sockets, settings->broker_socket);
@@ -574,12 +571,18 @@ int services_start(struct services *s, struct error *ret_error)
 
 /* ---- reloading and upkeep ---- */
 
-static void reload_now(struct services *s)
+static void signal_service(struct services *s, const char *name, int signal_number)
+{
+        for (size_t i = 0; i < s->count; i++)
+                if (str_equal(s->items[i].name, name) && s->items[i].pid)
+                        kill(s->items[i].pid, signal_number);
+}
+
+/* nginx starts new workers each time, and the old ones stay for as long as their last request. */
+static void reload_nginx(struct services *s)
 {
         s->reloaded_us = now_us(s);
-        for (size_t i = 0; i < s->count; i++)
-                if (s->items[i].reloads && s->items[i].pid)
-                        kill(s->items[i].pid, SIGHUP);
+        signal_service(s, "nginx", SIGHUP);
 }
 
 static int on_reload(sd_event_source *source, uint64_t now, void *userdata)
@@ -589,7 +592,7 @@ static int on_reload(sd_event_source *source, uint64_t now, void *userdata)
         (void)source;
         (void)now;
         s->reload_timer = sd_event_source_disable_unref(s->reload_timer);
-        reload_now(s);
+        reload_nginx(s);
         return 0;
 }
 
@@ -597,12 +600,13 @@ static void ask_reload(struct services *s)
 {
         uint64_t since = now_us(s) - s->reloaded_us;
 
+        signal_service(s, "mosquitto", SIGHUP);
         if (s->reload_timer)
                 return;
         if (s->reloaded_us && since < RELOAD_PAUSE_US)
                 set_timer(s, &s->reload_timer, RELOAD_PAUSE_US - since, on_reload, s);
         else
-                reload_now(s);
+                reload_nginx(s);
 }
 
 int services_reload(struct services *s, struct error *ret_error)
@@ -640,9 +644,7 @@ static void cut_access_log(struct services *s)
 
         if (stat(path, &st) < 0 || st.st_size < MAX_LOG_BYTES || rename(path, old) < 0)
                 return;
-        for (size_t i = 0; i < s->count; i++)
-                if (str_equal(s->items[i].name, "nginx") && s->items[i].pid)
-                        kill(s->items[i].pid, SIGUSR1);
+        signal_service(s, "nginx", SIGUSR1);
 }
 
 static int on_upkeep(sd_event_source *source, uint64_t now, void *userdata)

@@ -36,7 +36,8 @@ void services_watch(
  * its own words). From then on certificates are renewed and logs are cut by timers. */
 int services_start(struct services *s, struct error *ret_error);
 /* Certificates or the CRL changed: nginx and mosquitto read them again (SIGHUP) without dropping connections.
- * The first is done at once, those of the 5 s after it together. */
+ * mosquitto is told at once, so that a revoked node that is expelled afterwards does not come back; nginx at
+ * most every 5 s. */
 int services_reload(struct services *s, struct error *ret_error);
 size_t services_count(const struct services *s);
 void services_view(const struct services *s, size_t index, struct service_view *ret);

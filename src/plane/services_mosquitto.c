@@ -38,7 +38,7 @@ char *services_mosquitto_configuration(const struct plane_settings *s, const str
                 "listener %u 127.0.0.1\nsocket_domain ipv4\nmax_connections -1\n"
                 "cafile %s\ncertfile %s\nkeyfile %s\ncrlfile %s\ntls_version tlsv1.2\n"
                 "require_certificate true\nuse_identity_as_username true\nuse_username_as_clientid true\n"
-                "allow_anonymous false\nallow_zero_length_clientid false\nacl_file %s\n\n",
+                "allow_anonymous false\nacl_file %s\n\n",
                 s->broker_port, f->bundle, f->certificate, f->key, f->crl, acl);
         text_addf(&t,
                 "# The control plane itself: the folder is closed to everybody else.\n"
