@@ -4,6 +4,7 @@
 #include "base/cleanup.h"
 #include "base/text.h"
 
+#include <stdbool.h>
 #include <string.h>
 
 /* What nginx itself refuses, as RFC 9457 problem details. The texts stand between apostrophes. */
@@ -27,6 +28,7 @@ static const struct problem {
         {496, 403, "certificate.missing", "Certificate missing", "A client certificate is needed here."},
         {497, 400, "request.plain", "Bad request", "This port speaks HTTPS."},
         {500, 500, "server.error", "Server error", "The control plane failed; its log says why."},
+        {501, 501, "request.unknown", "Not implemented", "This coding of a request is not known here."},
         {502, 503, "server.starting", "Service unavailable", "The control plane does not answer just now."},
         {503, 503, "server.busy", "Service unavailable", "The control plane does not answer just now."},
         {504, 503, "server.slow", "Service unavailable", "The control plane does not answer in time."},
@@ -147,18 +149,26 @@ static void add_upstreams(struct text *t, const struct plane_settings *s)
         text_addf(t, "  map $host $service { \"%s\" repo; default control; }\n", s->repo_host);
 }
 
+/* A request whose address could not be read has none, and nginx takes no named location then. */
+static bool is_early(const struct problem *p)
+{
+        return p->status == 400 || p->status == 414 || p->status == 494;
+}
+
 static void add_problems(struct text *t)
 {
         for (size_t i = 0; i < ELEMENTS(problems); i++)
-                text_addf(t, "    error_page %d = @problem_%d;\n", problems[i].status, problems[i].status);
+                text_addf(t, "    error_page %d %s%d;\n", problems[i].status,
+                        is_early(&problems[i]) ? "/.problem/" : "@problem_", problems[i].status);
         for (size_t i = 0; i < ELEMENTS(problems); i++) {
                 const struct problem *p = &problems[i];
 
                 text_addf(t,
-                        "    location @problem_%d {\n      default_type application/problem+json;\n"
+                        "    location %s%d {\n%s      default_type application/problem+json;\n"
                         "      return %d '{\"type\":\"about:blank\",\"title\":\"%s\",\"status\":%d,"
                         "\"detail\":\"%s\",\"code\":\"%s\"}\\n';\n    }\n",
-                        p->status, p->as, p->title, p->as, p->detail, p->code);
+                        is_early(p) ? "= /.problem/" : "@problem_", p->status,
+                        is_early(p) ? "      internal;\n" : "", p->as, p->title, p->as, p->detail, p->code);
         }
 }
 
