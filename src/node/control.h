@@ -1,9 +1,9 @@
 /* The control socket (RUN/control.sock, 0660, group gridnode): one JSON object a line each way. A request is
- * {"op":"status"}, {"op":"events","count":50,"follow":false} or {"op":"diag","budget_s":5}; answers are lines
- * with
- * {"status":{…}}, {"event":{…}}, {"report":{…}}, {"progress":"…"}, and last {"done":true} or
- * {"error":{"code","text"}}. At most 32 clients, a line of 4 KiB from each; one that does not read is
- * dropped. */
+ * {"op":"status"}, {"op":"events","count":50,"follow":false} or {"op":"diag","budget_s":5} and is answered by
+ * lines with {"status":{…}}, {"event":{…}}, {"report":{…}}, {"progress":"…"}, and last {"done":true} or
+ * {"error":{"code","text","number"}}, number being the errno. Requests of one client are answered one after
+ * the other. At most 32 clients, a line of 4 KiB from each; one that leaves 8 MiB unread, or reads nothing
+ * for 30 s, is dropped. */
 #pragma once
 
 #include "base/error.h"
@@ -18,9 +18,9 @@ struct control_client;
 enum control_operation { CONTROL_STATUS, CONTROL_EVENTS, CONTROL_DIAG };
 struct control_request {
         enum control_operation operation;
-        int64_t count;   /* events */
+        int64_t count;   /* events: 1 to 1000, 50 unless told */
         bool follow;     /* events */
-        double budget_s; /* diag */
+        double budget_s; /* diag: 0.1 to 600, 5 unless told */
 };
 int control_request_parse(
         const char *line, size_t length, struct control_request *ret, struct error *ret_error);
@@ -28,19 +28,25 @@ int control_request_parse(
 struct control_handlers {
         /* To be answered by control_send and control_end, now or later. */
         void (*on_request)(struct control_client *c, const struct control_request *r, void *userdata);
-        void (*on_gone)(struct control_client *c, void *userdata); /* the pointer is dead afterwards */
+        /* It went, or was dropped, before control_end; the pointer is dead afterwards. Never called from
+         * within control_send and control_end. */
+        void (*on_gone)(struct control_client *c, void *userdata);
         void *userdata;
 };
-/* `group` may not exist: then the file belongs to the daemon's own group. -EADDRINUSE when a daemon answers
- * there; a stale socket is replaced. */
+/* `group` may not exist, or the daemon not be in it: then the file belongs to the daemon's own group.
+ * -EADDRINUSE when a daemon answers there; a stale socket is replaced. */
 int control_new(sd_event *event, const char *path, const char *group, const struct control_handlers *h,
         struct control **ret, struct error *ret_error);
 struct control *control_free(struct control *c);
+/* After control_end the pointer is not to be used but for the client's next request. */
 void control_send(struct control_client *c, const char *member, json_t *value /* stolen */);
 void control_end(struct control_client *c, const struct error *e); /* NULL: {"done":true} */
 
-/* For the commands: asks and calls `on_line` for each answer line until the last; 0, or the daemon's error,
- * or -ECONNREFUSED / -ENOENT (no daemon runs), -EACCES (not in the group) with what to do. Waits. */
+/* For the commands: asks and calls `on_line` for each answer line until the last. 0, or the daemon's error,
+ * or -ECONNREFUSED / -ENOENT (no daemon runs), -EACCES (not in the group) with what to do, -EINTR when
+ * stop_fd
+ * (-1: none) became readable, -ECONNRESET when the daemon ended in the midst. on_line borrows the value; > 0
+ * from it ends with 0, < 0 is returned, and the error is its own. Waits. */
 int control_ask(const char *path, const json_t *request,
         int (*on_line)(const char *member, json_t *value, void *userdata), void *userdata, int stop_fd,
         struct error *ret_error);
