@@ -3,22 +3,16 @@
 #include "base/alloc.h"
 #include "base/backoff.h"
 #include "base/cleanup.h"
-#include "base/file.h"
-#include "base/folder.h"
-#include "base/random.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #define MAX_SERVICES       4
@@ -76,21 +70,6 @@ struct services {
         void (*on_change)(const struct service_view *v, void *userdata);
         void *userdata;
 };
-
-char *service_folder(const struct plane_settings *s, const char *name)
-{
-        return xasprintf("%s/services/%s", s->paths.state, name);
-}
-
-char *service_file(const struct plane_settings *s, const char *name, const char *file)
-{
-        return xasprintf("%s/services/%s/%s", s->paths.state, name, file);
-}
-
-char *service_log(const struct plane_settings *s, const char *name)
-{
-        return xasprintf("%s/log/%s.log", s->paths.state, name);
-}
 
 char *services_find_program(const char *name)
 {
@@ -344,125 +323,6 @@ bool services_are_ready(const struct services *s)
         return true;
 }
 
-/* ---- files ---- */
-
-static int save(const struct plane_settings *s, const char *name, const char *file, char *text,
-        struct error *ret_error)
-{
-        _cleanup_free_ char *path = service_file(s, name, file), *content = text;
-
-        return file_save(path, content, strlen(content), 0600, ret_error);
-}
-
-/* What a diagnosis fetches to see whether bulk data passes; random, so that nothing on the way packs it. */
-static int make_payload(const struct plane_settings *s, struct error *ret_error)
-{
-        _cleanup_free_ char *path = service_file(s, "nginx", "payload"), *data = NULL;
-        struct stat st;
-
-        if (stat(path, &st) == 0 && st.st_size == SERVICE_PAYLOAD_BYTES)
-                return 0;
-        data = xmalloc(SERVICE_PAYLOAD_BYTES);
-        random_bytes(data, SERVICE_PAYLOAD_BYTES);
-        return file_save(path, data, SERVICE_PAYLOAD_BYTES, 0600, ret_error);
-}
-
-static int take_registry_secret(const struct plane_settings *s, char **ret, struct error *ret_error)
-{
-        _cleanup_free_ char *path = service_file(s, "registry", "secret");
-        char secret[RANDOM_SECRET_TEXT];
-        size_t length;
-
-        if (file_read(path, sizeof(secret), ret, &length, NULL) == 0 && length > 0 &&
-                strspn(*ret, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-") == length)
-                return 0;
-        random_secret("", secret);
-        *ret = xstrdup(secret);
-        return file_save(path, secret, strlen(secret), 0600, ret_error);
-}
-
-static const char *find_stream_module(void)
-{
-        static const char *const places[] = {"/usr/lib/nginx/modules/ngx_stream_module.so",
-                "/usr/lib64/nginx/modules/ngx_stream_module.so",
-                "/usr/share/nginx/modules/ngx_stream_module.so"};
-
-        for (size_t i = 0; i < ELEMENTS(places); i++)
-                if (access(places[i], R_OK) == 0)
-                        return places[i];
-        return NULL;
-}
-
-static void cleanup_strv(struct strv *v)
-{
-        strv_done(v);
-}
-
-static int take_certificate(struct services *s, bool *ret_changed, char **ret_certificate, char **ret_key,
-        struct error *ret_error)
-{
-        _cleanup_(cleanup_strv) struct strv hosts = {0};
-
-        strv_add(&hosts, s->settings->repo_host);
-        strv_add(&hosts, s->settings->control_host);
-        return ca_server_certificate(s->ca, SERVER_CERTIFICATE, &hosts, (int64_t)time(NULL), ret_changed,
-                ret_certificate, ret_key, ret_error);
-}
-
-static int write_configurations(struct services *s, struct error *ret_error)
-{
-        _cleanup_free_ char *certificate = NULL, *key = NULL, *secret = NULL;
-        const struct plane_settings *p = s->settings;
-        struct services_facts f = {.stream_module = find_stream_module(),
-                .root = ca_root_path(s->ca),
-                .bundle = ca_bundle_path(s->ca),
-                .crl = ca_crl_path(s->ca),
-                .is_root = geteuid() == 0,
-                .has_ipv6 = access("/proc/net/if_inet6", F_OK) == 0};
-        struct rlimit files = {0};
-        bool changed;
-        int r;
-
-        getrlimit(RLIMIT_NOFILE, &files);
-        f.files = files.rlim_max > 1000000 ? 1000000 : (unsigned)files.rlim_max;
-        r = take_certificate(s, &changed, &certificate, &key, ret_error);
-        if (r == 0)
-                r = take_registry_secret(p, &secret, ret_error);
-        if (r == 0)
-                r = make_payload(p, ret_error);
-        f.certificate = certificate;
-        f.key = key;
-        f.registry_secret = secret;
-        if (r == 0)
-                r = save(p, "nginx", "nginx.conf", services_nginx_configuration(p, &f), ret_error);
-        if (r == 0)
-                r = save(p, "splitter", "nginx.conf", services_splitter_configuration(p, &f), ret_error);
-        if (r == 0)
-                r = save(p, "mosquitto", "acl", services_mosquitto_acl(), ret_error);
-        if (r == 0)
-                r = save(
-                        p, "mosquitto", "mosquitto.conf", services_mosquitto_configuration(p, &f), ret_error);
-        if (r == 0)
-                r = save(p, "registry", "config.yml", services_registry_configuration(p, &f), ret_error);
-        return r;
-}
-
-static int prepare_folders(const struct plane_settings *p, struct error *ret_error)
-{
-        static const char *const names[] = {"services", "services/nginx", "services/splitter",
-                "services/mosquitto", "services/registry", "registry", "log"};
-        int r = folder_prepare(p->paths.state, 0700, ret_error);
-
-        if (r == 0)
-                r = folder_prepare(p->paths.run, 0700, ret_error);
-        for (size_t i = 0; i < ELEMENTS(names) && r == 0; i++) {
-                _cleanup_free_ char *path = path_join(p->paths.state, names[i]);
-
-                r = folder_prepare(path, 0700, ret_error);
-        }
-        return r;
-}
-
 /* ---- all of them ---- */
 
 static struct service *add(struct services *s, const char *name, const char *program, bool is_external)
@@ -553,10 +413,10 @@ static int on_upkeep(sd_event_source *source, uint64_t now, void *userdata);
 
 int services_start(struct services *s, struct error *ret_error)
 {
-        int r = prepare_folders(s->settings, ret_error);
+        int r = services_prepare(s->settings, ret_error);
 
         if (r == 0)
-                r = write_configurations(s, ret_error);
+                r = services_write(s->settings, s->ca, ret_error);
         for (size_t i = 0; i < s->count && r == 0; i++)
                 service_sweep(s->items[i].program, s->items[i].folder);
         for (size_t i = 0; i < s->count && r == 0; i++)
@@ -613,27 +473,10 @@ int services_reload(struct services *s, struct error *ret_error)
 {
         _cleanup_free_ char *certificate = NULL, *key = NULL;
         bool changed;
-        int r = take_certificate(s, &changed, &certificate, &key, ret_error);
+        int r = services_certificate(s->settings, s->ca, &changed, &certificate, &key, ret_error);
 
         ask_reload(s); /* a revocation must not wait for a certificate that cannot be made */
         return r;
-}
-
-/* What a child writes with O_APPEND can be cut under it; nginx opens its access log anew on SIGUSR1. */
-static void cut_log(const struct service *v)
-{
-        _cleanup_free_ char *old = xasprintf("%s.1", v->log);
-        _cleanup_close_ int from = -1, to = -1;
-        struct stat st;
-
-        if (stat(v->log, &st) < 0 || st.st_size < MAX_LOG_BYTES)
-                return;
-        from = open(v->log, O_RDWR | O_NOFOLLOW | O_CLOEXEC);
-        to = open(old, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0640);
-        if (from >= 0 && to >= 0)
-                copy_file_range(from, NULL, to, NULL, (size_t)st.st_size, 0);
-        if (from >= 0 && ftruncate(from, 0) < 0)
-                return;
 }
 
 static void cut_access_log(struct services *s)
@@ -642,7 +485,7 @@ static void cut_access_log(struct services *s)
         _cleanup_free_ char *old = xasprintf("%s.1", path);
         struct stat st;
 
-        if (stat(path, &st) < 0 || st.st_size < MAX_LOG_BYTES || rename(path, old) < 0)
+        if (stat(path, &st) < 0 || st.st_size < SERVICE_LOG_BYTES || rename(path, old) < 0)
                 return;
         signal_service(s, "nginx", SIGUSR1);
 }
@@ -656,11 +499,11 @@ static int on_upkeep(sd_event_source *source, uint64_t now, void *userdata)
         (void)source;
         (void)now;
         for (size_t i = 0; i < s->count; i++)
-                cut_log(&s->items[i]);
+                service_cut_log(s->items[i].log);
         cut_access_log(s);
         /* What cannot be renewed now is tried again in an hour, for a month; preflight tells of it. */
         if (++s->upkeep_rounds % CERTIFICATE_ROUNDS == 0 &&
-                take_certificate(s, &changed, &certificate, &key, NULL) == 0 && changed)
+                services_certificate(s->settings, s->ca, &changed, &certificate, &key, NULL) == 0 && changed)
                 ask_reload(s);
         set_timer(s, &s->upkeep_timer, UPKEEP_US, on_upkeep, s);
         return 0;

@@ -5,11 +5,21 @@
 
 #include <sys/types.h>
 
-/* Files of all services, below STATE and RUN. The caller's. */
+/* ---- services_files.c ---- */
+
+/* Below STATE. The caller's. */
 char *service_folder(const struct plane_settings *s, const char *name); /* STATE/services/NAME */
 char *service_file(const struct plane_settings *s, const char *name, const char *file);
-char *service_log(const struct plane_settings *s, const char *name); /* STATE/log/NAME.log */
-#define SERVICE_PAYLOAD_BYTES 262144
+char *service_log(const struct plane_settings *s, const char *name);           /* STATE/log/NAME.log */
+int services_prepare(const struct plane_settings *p, struct error *ret_error); /* the folders */
+/* Configurations, and what they name. */
+int services_write(const struct plane_settings *p, struct ca *ca, struct error *ret_error);
+/* Of our servers: made or renewed when it is time. */
+int services_certificate(const struct plane_settings *s, struct ca *ca, bool *ret_changed,
+        char **ret_certificate, char **ret_key, struct error *ret_error);
+#define SERVICE_LOG_BYTES ((off_t)32 << 20)
+/* A log of what a child writes with O_APPEND: when it is large it goes to LOG.1, and begins anew. */
+void service_cut_log(const char *log);
 
 /* ---- services_process.c: one child ---- */
 
