@@ -67,7 +67,7 @@ static void write_attempt(struct writer *w, const struct measurement *m)
 
 /* The words of OpenBSD's netcat, as Debian ships it: with the address in brackets when a name was given. */
 static void write_netcat(
-        struct writer *w, const struct resolved *host, const struct measurement *m, uint16_t port)
+        struct writer *w, const struct lookup *host, const struct measurement *m, uint16_t port)
 {
         char address[INET_ADDR_TEXT], peer[sizeof host->host + INET_ADDR_TEXT + 4];
 
@@ -102,7 +102,7 @@ static const struct measurement *find(const struct measurement_list *l, const st
 
 /* Routers limit their ICMP errors (Linux: six at once, then one a second), so that an address without an
  * answer beside one that is rejected may be rejected as well: it is asked again, slowly. */
-static void ask_silent_again(struct measure *m, const struct resolved *host)
+static void ask_silent_again(struct measure *m, const struct lookup *host)
 {
         const struct measurement_list *l = measure_list(m);
         bool any_rejected = false;
@@ -127,7 +127,7 @@ static void ask_silent_again(struct measure *m, const struct resolved *host)
 
 /* What is said of the whole: the first address that is open, else the last one that is not. */
 static int conclude(
-        struct writer *w, const struct resolved *host, const struct measurement_list *l, uint16_t port)
+        struct writer *w, const struct lookup *host, const struct measurement_list *l, uint16_t port)
 {
         const struct measurement *open = NULL, *shut = NULL, *undone = NULL;
 
@@ -156,7 +156,7 @@ static int conclude(
 
 static int run(struct session *s, struct measure *m, struct writer *w, uint16_t port)
 {
-        struct resolved host = {0};
+        struct lookup host = {0};
         struct error e = {0};
         int r, status;
 
@@ -176,7 +176,7 @@ static int run(struct session *s, struct measure *m, struct writer *w, uint16_t 
         measure_run(m, NULL, NULL);
         ask_silent_again(m, &host);
         status = conclude(w, &host, measure_list(m), port);
-        resolved_done(&host);
+        lookup_done(&host);
         return session_write(s, w, status);
 }
 

@@ -152,7 +152,7 @@ static void write_target(
         writer_end(w);
 }
 
-static void add_specs(const struct session *s, struct measure *m, const struct resolved *host, uint16_t port)
+static void add_specs(const struct session *s, struct measure *m, const struct lookup *host, uint16_t port)
 {
         for (size_t i = 0; i < host->count; i++) {
                 struct probe_spec spec = {.kind = MEASUREMENT_TLS,
@@ -181,7 +181,7 @@ static const struct measurement *find(const struct measurement_list *l, const st
 static int run(struct session *s, struct measure *m, struct writer *w, const char *name, uint16_t port,
         bool has_root)
 {
-        struct resolved host = {0};
+        struct lookup host = {0};
         struct error e = {0};
         size_t good = 0, bad = 0;
         int r = resolve_host(m, s->site, name, w, &host, &e);
@@ -206,7 +206,7 @@ static int run(struct session *s, struct measure *m, struct writer *w, const cha
                 bad += one->outcome != OUTCOME_OK && one->outcome != OUTCOME_NOT_TESTED;
         }
         writer_end(w);
-        resolved_done(&host);
+        lookup_done(&host);
         return session_write(s, w, good + bad == 0 ? 2 : bad == 0 ? 0 : good == 0 ? 1 : 3);
 }
 

@@ -358,7 +358,7 @@ static int trace_address(struct measure *m, struct writer *w, const struct endpo
 
 static int run(struct session *s, struct measure *m, struct writer *w, uint16_t port)
 {
-        struct resolved host = {0};
+        struct lookup host = {0};
         struct error e = {0};
         int r = resolve_host(m, s->site, s->arguments[0], w, &host, &e), status = 0;
         size_t reached = 0;
@@ -381,7 +381,7 @@ static int run(struct session *s, struct measure *m, struct writer *w, uint16_t 
         writer_end(w);
         if (status == 1 && reached > 0)
                 status = 3;
-        resolved_done(&host);
+        lookup_done(&host);
         return session_write(s, w, status);
 }
 

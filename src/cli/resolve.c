@@ -4,21 +4,12 @@
 #include "base/cleanup.h"
 #include "cli/show.h"
 
-#include <ctype.h>
 #include <errno.h>
-#include <string.h>
 
-#define DNS_PORT  53
 #define MAX_SHOWN 8 /* answers in a row of the text; JSON has all */
 #define TYPE_A    1
 #define TYPE_NS   2
 #define TYPE_AAAA 28
-
-void resolved_done(struct resolved *r)
-{
-        free(r->addresses);
-        *r = (struct resolved){0};
-}
 
 const char *resolve_type_to_string(uint16_t dns_type)
 {
@@ -88,81 +79,6 @@ void resolve_write_answer(struct writer *w, const struct measurement *m)
         writer_end(w);
 }
 
-static void add_literal(struct resolved *r, const char *text)
-{
-        struct inet_addr a;
-
-        if (inet_addr_parse(text, &a) < 0)
-                return;
-        for (size_t i = 0; i < r->count; i++)
-                if (inet_addr_equal(&r->addresses[i], &a))
-                        return;
-        r->addresses = xrealloc_array(r->addresses, r->count + 1, sizeof a);
-        r->addresses[r->count++] = a;
-}
-
-static const struct measurement *find(const struct measurement_list *l, const struct inet_addr *server,
-        uint16_t type, enum probe_transport t)
-{
-        for (size_t i = 0; i < l->count; i++) {
-                const struct measurement *m = l->items[i];
-
-                if (m->spec.kind == MEASUREMENT_DNS && m->spec.dns_type == type && m->spec.transport == t &&
-                        inet_addr_equal(&m->spec.target.address, server))
-                        return m;
-        }
-        return NULL;
-}
-
-/* Both of one server's answers are there, and one of them is an address. */
-static bool is_enough(const struct measurement_list *l, void *userdata)
-{
-        (void)userdata;
-        for (size_t i = 0; i < l->count; i++) {
-                const struct measurement *m = l->items[i];
-                bool is_a = m->spec.dns_type == TYPE_A;
-
-                if (m->spec.kind == MEASUREMENT_DNS && m->outcome == OUTCOME_OK &&
-                        find(l, &m->spec.target.address, is_a ? TYPE_AAAA : TYPE_A, m->spec.transport))
-                        return true;
-        }
-        return false;
-}
-
-static void ask_all(
-        struct measure *m, const struct site *site, const char *host, enum probe_transport transport)
-{
-        for (size_t i = 0; i < site->wan.dns_count; i++)
-                for (int v6 = 0; v6 < 2; v6++) {
-                        struct probe_spec spec = {.kind = MEASUREMENT_DNS,
-                                .target = {.address = site->wan.dns[i], .port = DNS_PORT},
-                                .transport = transport,
-                                .dns_type = v6 ? TYPE_AAAA : TYPE_A};
-
-                        str_copy(spec.name, sizeof spec.name, host);
-                        measure_add(m, &spec);
-                }
-        measure_run(m, is_enough, NULL);
-}
-
-/* Takes the addresses of the first server that has some; A before AAAA. */
-static void take_addresses(const struct measurement_list *l, struct resolved *ret)
-{
-        static const uint16_t types[] = {TYPE_A, TYPE_AAAA};
-        const struct measurement *first = NULL;
-
-        for (size_t i = 0; i < l->count && !first; i++)
-                if (l->items[i]->spec.kind == MEASUREMENT_DNS && l->items[i]->outcome == OUTCOME_OK)
-                        first = l->items[i];
-        for (size_t t = 0; first && t < ELEMENTS(types); t++) {
-                const struct measurement *m =
-                        find(l, &first->spec.target.address, types[t], first->spec.transport);
-
-                for (size_t i = 0; m && i < m->addresses.count; i++)
-                        add_literal(ret, m->addresses.items[i]);
-        }
-}
-
 static void write_lookups(struct writer *w, const struct site *site, const struct measurement_list *l)
 {
         static const enum probe_transport transports[] = {TRANSPORT_UDP, TRANSPORT_TCP};
@@ -172,7 +88,7 @@ static void write_lookups(struct writer *w, const struct site *site, const struc
         for (size_t s = 0; s < site->wan.dns_count; s++)
                 for (size_t i = 0; i < ELEMENTS(transports) * ELEMENTS(types); i++) {
                         const struct measurement *m =
-                                find(l, &site->wan.dns[s], types[i % 2], transports[i / 2]);
+                                lookup_find(l, &site->wan.dns[s], types[i % 2], transports[i / 2]);
 
                         if (m && m->outcome != OUTCOME_NOT_TESTED)
                                 resolve_write_answer(w, m);
@@ -180,69 +96,12 @@ static void write_lookups(struct writer *w, const struct site *site, const struc
         writer_end(w);
 }
 
-static bool is_denied(const struct measurement_list *l)
-{
-        for (size_t i = 0; i < l->count; i++) {
-                const struct measurement *m = l->items[i];
-
-                if (m->outcome == OUTCOME_NO_DATA || (m->outcome == OUTCOME_RCODE && m->rcode == 3))
-                        return true;
-        }
-        return false;
-}
-
-static int resolve_name(struct measure *m, const struct site *site, struct writer *w, struct resolved *ret,
-        struct error *ret_error)
-{
-        const struct measurement_list *l = measure_list(m);
-
-        if (site->wan.dns_count == 0)
-                return error_set(ret_error, EHOSTUNREACH, "dns.no-server",
-                        "cannot look up %s: no DNS server is configured", ret->host);
-        ask_all(m, site, ret->host, TRANSPORT_UDP);
-        take_addresses(l, ret);
-        if (ret->count == 0 && !is_denied(l)) {
-                ask_all(m, site, ret->host, TRANSPORT_TCP);
-                take_addresses(l, ret);
-        }
-        write_lookups(w, site, l);
-        if (ret->count > 0)
-                return 0;
-        if (is_denied(l))
-                return error_set(ret_error, ENOENT, "dns.no-such-name",
-                        "the DNS servers know no address for %s", ret->host);
-        return error_set(
-                ret_error, EHOSTUNREACH, "dns.no-answer", "no DNS server gave an answer for %s", ret->host);
-}
-
 int resolve_host(struct measure *m, const struct site *site, const char *host, struct writer *w,
-        struct resolved *ret, struct error *ret_error)
+        struct lookup *ret, struct error *ret_error)
 {
-        struct resolved result = {0};
-        struct inet_addr literal;
-        size_t length = strlen(host);
-        int r = 0;
+        int r = lookup_host(m, site, host, ret, ret_error);
 
-        result.is_literal = inet_addr_parse(host, &literal) == 0;
-        if (!result.is_literal && !str_is_host_name(host))
-                return error_set(ret_error, EINVAL, "host.malformed",
-                        "'%s' is neither an address nor a host name", host);
-        str_copy(result.host, sizeof result.host, host);
-        if (length > 0 && length < sizeof result.host && host[length - 1] == '.')
-                result.host[length - 1] = 0;
-        for (char *c = result.host; *c; c++)
-                *c = (char)tolower((unsigned char)*c);
-        if (result.is_literal) {
-                add_literal(&result, host);
-        } else if (str_equal(result.host, "localhost")) { /* RFC 6761, 6.3: never asked */
-                add_literal(&result, "127.0.0.1");
-                add_literal(&result, "::1");
-        } else {
-                r = resolve_name(m, site, w, &result, ret_error);
-        }
-        if (r < 0)
-                resolved_done(&result);
-        else
-                *ret = result;
+        if (measure_list(m)->count > 0)
+                write_lookups(w, site, measure_list(m));
         return r;
 }

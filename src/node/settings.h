@@ -17,10 +17,20 @@ struct settings_node {
         struct profile *profile; /* STATE/PROFILE.profile as registered, or the one the site file names */
         char *node, *name, *organisation; /* NULL: not registered */
 };
-/* 0 or -errno naming file, line, key. A node that is not registered is no error here. */
+/* 0 or -errno naming file, line, key. A node that is not registered is no error here. The site has the
+ * machine's defaults where the file is silent, and its default identity is in STATE. */
 int settings_node_load(
         const char *root, const char *config_path, struct settings_node *ret, struct error *ret_error);
 void settings_node_done(struct settings_node *s);
-/* The site file with DNS servers and LANs of the configuration in place of its own, as text; the caller's.
- * site_parse reads it back. */
+/* The site file with DNS servers (when it has any) and LANs of the configuration in place of its own, as
+ * text; the caller's. site_parse reads it back. `c` NULL: the site file's own. */
 char *settings_effective_site(const struct settings_node *s, const struct wire_config *c);
+
+/* For the hand tools, which need no more of it: */
+/* The effective site file, unless the site file was changed since; the site file; NULL: neither is there. The
+ * caller's. */
+char *settings_site_path(const struct paths *paths);
+/* The profile that the node was registered with; NULL: it is not registered. The caller's. */
+char *settings_registered_profile(const struct paths *paths);
+/* The default paths of certificate and key are in this STATE. */
+void settings_place_identity(struct site *site, const struct paths *paths);
