@@ -4,6 +4,7 @@
 #include "base/cleanup.h"
 #include "base/text.h"
 
+#include <limits.h>
 #include <string.h>
 
 /* What goes before "/etc": "" for the system itself. */
@@ -43,4 +44,20 @@ void paths_done(struct paths *p)
 char *path_join(const char *folder, const char *name)
 {
         return xasprintf("%s%s%s", folder, str_ends_with(folder, "/") ? "" : "/", name);
+}
+
+char *path_of_program(const char *beside, const char *installed)
+{
+        char self[PATH_MAX], *slash, *path;
+        ssize_t length = readlink("/proc/self/exe", self, sizeof self - 1);
+
+        if (length <= 0)
+                return xstrdup(installed);
+        self[length] = 0;
+        slash = strrchr(self, '/');
+        path = xasprintf("%.*s/%s", slash ? (int)(slash - self) : 0, self, beside);
+        if (access(path, X_OK) == 0)
+                return path;
+        free(path);
+        return xstrdup(installed);
 }

@@ -1,0 +1,26 @@
+/* The commands of gridplane, a file for each kind of record. */
+#pragma once
+
+struct session;
+
+int cmd_serve(struct session *s);
+int cmd_check(struct session *s);
+int cmd_node_create(struct session *s);
+int cmd_node_token(struct session *s);
+int cmd_node_list(struct session *s);
+int cmd_node_show(struct session *s);
+int cmd_node_remove(struct session *s);
+int cmd_node_config(struct session *s);
+int cmd_node_tool(struct session *s);
+int cmd_event_list(struct session *s);
+int cmd_incident_list(struct session *s);
+int cmd_user_add(struct session *s);
+int cmd_user_list(struct session *s);
+int cmd_user_password(struct session *s);
+int cmd_user_remove(struct session *s);
+int cmd_token_add(struct session *s);
+int cmd_token_list(struct session *s);
+int cmd_token_remove(struct session *s);
+int cmd_org_add(struct session *s);
+int cmd_org_list(struct session *s);
+int cmd_audit_list(struct session *s);

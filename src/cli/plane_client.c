@@ -1,0 +1,338 @@
+#include "cli/plane_client.h"
+
+#include "base/alloc.h"
+#include "base/cleanup.h"
+#include "base/json.h"
+#include "base/paths.h"
+#include "cli/program.h"
+#include "cli/stop.h"
+
+#include <curl/curl.h>
+#include <errno.h>
+#include <string.h>
+#include <strings.h>
+#include <sysexits.h>
+
+#define ANSWER_MAX_BYTES ((size_t)256 << 20) /* a CSV of a million events */
+#define LINE_MAX_BYTES   ((size_t)1 << 20)
+#define CALL_TIMEOUT_S   60L
+
+struct transfer {
+        struct text body; /* of the answer, or of a stream's line that is not whole yet */
+        char *etag;
+        bool too_large;
+        /* a stream */
+        int (*on_event)(const char *name, json_t *data, void *userdata);
+        void *userdata;
+        char name[64];
+        int result;
+};
+
+void plane_answer_done(struct plane_answer *a)
+{
+        json_decref(a->json);
+        free(a->text);
+        free(a->etag);
+        memset(a, 0, sizeof *a);
+}
+
+void plane_path_add(struct plane_path *p, const char *name, const char *value)
+{
+        char *escaped;
+
+        if (str_is_empty(value))
+                return;
+        escaped = curl_easy_escape(NULL, value, 0);
+        text_addf(&p->text, "%c%s=%s", p->has_query ? '&' : '?', name, escaped ? escaped : "");
+        p->has_query = true;
+        curl_free(escaped);
+}
+
+char *plane_path_segment(const char *path, const char *segment, const char *after)
+{
+        char *escaped = curl_easy_escape(NULL, segment, 0);
+        char *whole = xasprintf("%s/%s%s", path, escaped ? escaped : "", after);
+
+        curl_free(escaped);
+        return whole;
+}
+
+/* ---- the transfer ---- */
+
+static size_t on_body(char *data, size_t size, size_t count, void *userdata)
+{
+        struct transfer *t = userdata;
+        _cleanup_free_ char *copy = xstrndup(data, size * count);
+
+        if (t->body.length + size * count > ANSWER_MAX_BYTES) {
+                t->too_large = true;
+                return 0;
+        }
+        text_add(&t->body, copy);
+        return size * count;
+}
+
+static size_t on_header(char *data, size_t size, size_t count, void *userdata)
+{
+        struct transfer *t = userdata;
+        size_t length = size * count;
+
+        if (length > 5 && strncasecmp(data, "etag:", 5) == 0) {
+                size_t begin = 5, end = length;
+
+                while (begin < end && data[begin] == ' ')
+                        begin++;
+                while (end > begin &&
+                        (data[end - 1] == '\r' || data[end - 1] == '\n' || data[end - 1] == ' '))
+                        end--;
+                free(t->etag);
+                t->etag = xstrndup(data + begin, end - begin);
+        }
+        return length;
+}
+
+static char *socket_path(const struct session *s)
+{
+        struct paths p;
+        char *path;
+
+        paths_init(&p, s->settings.root, "gridplane");
+        path = path_join(p.run, "admin.sock");
+        paths_done(&p);
+        return path;
+}
+
+static CURL *new_call(
+        const struct session *s, const char *path, const char *header, struct curl_slist **ret_headers)
+{
+        _cleanup_free_ char *url = xasprintf("http://localhost%s", path), *socket = socket_path(s);
+        _cleanup_free_ char *organisation = NULL;
+        struct curl_slist *headers = NULL;
+        CURL *c = curl_easy_init();
+
+        if (s->settings.organisation) {
+                organisation = xasprintf("X-Organisation: %s", s->settings.organisation);
+                headers = curl_slist_append(headers, organisation);
+        }
+        if (header)
+                headers = curl_slist_append(headers, header);
+        headers = curl_slist_append(headers, "Content-Type: application/json");
+        headers = curl_slist_append(headers, "Expect:");
+        curl_easy_setopt(c, CURLOPT_URL, url);
+        curl_easy_setopt(c, CURLOPT_UNIX_SOCKET_PATH, socket);
+        curl_easy_setopt(c, CURLOPT_HTTPHEADER, headers);
+        curl_easy_setopt(c, CURLOPT_NOSIGNAL, 1L);
+        curl_easy_setopt(c, CURLOPT_PROXY, "");
+        *ret_headers = headers;
+        return c;
+}
+
+static int fail_connect(const struct session *s, CURLcode code)
+{
+        _cleanup_free_ char *path = socket_path(s);
+        bool is_refused = code == CURLE_COULDNT_CONNECT;
+
+        if (is_refused && access(path, F_OK) == 0 && access(path, W_OK) < 0)
+                return session_fail(s, EX_NOPERM, "%s: %s; run it as root or as gridplane's own user", path,
+                        strerror(errno));
+        if (is_refused)
+                return session_fail(s, EX_UNAVAILABLE,
+                        "no control plane runs here (%s does not answer): start it with 'gridplane serve'%s",
+                        path, s->settings.root ? "" : ", or name its --root");
+        return session_fail(s, EX_UNAVAILABLE, "%s: %s", path, curl_easy_strerror(code));
+}
+
+static int status_of_problem(long http)
+{
+        switch (http) {
+        case 400:
+        case 413:
+        case 422:
+                return EX_USAGE;
+        case 401:
+        case 403:
+                return EX_NOPERM;
+        case 503:
+                return EX_UNAVAILABLE;
+        default:
+                return EXIT_FAILURE;
+        }
+}
+
+static int fail_problem(const struct session *s, const struct plane_answer *a)
+{
+        const char *detail = json_string_value(json_object_get(a->json, "detail"));
+        const char *title = json_string_value(json_object_get(a->json, "title"));
+
+        return session_fail(s, status_of_problem(a->status), "%s",
+                detail  ? detail
+                : title ? title
+                        : "the control plane refused it");
+}
+
+static void fill_answer(CURL *c, struct transfer *t, struct plane_answer *ret)
+{
+        curl_easy_getinfo(c, CURLINFO_RESPONSE_CODE, &ret->status);
+        ret->etag = TAKE_PTR(t->etag);
+        ret->text = text_take(&t->body);
+        ret->json = json_loads(ret->text ? ret->text : "", JSON_REJECT_DUPLICATES, NULL);
+}
+
+int plane_call_with(const struct session *s, const char *method, const char *path, const char *header,
+        json_t *body, struct plane_answer *ret)
+{
+        _cleanup_free_ char *text = body ? json_to_text(body) : NULL;
+        struct plane_answer answer = {0};
+        struct transfer t = {0};
+        struct curl_slist *headers;
+        CURL *c = new_call(s, path, header, &headers);
+        CURLcode code;
+        int status = EXIT_SUCCESS;
+
+        json_decref(body);
+        curl_easy_setopt(c, CURLOPT_CUSTOMREQUEST, method);
+        curl_easy_setopt(c, CURLOPT_TIMEOUT, CALL_TIMEOUT_S);
+        curl_easy_setopt(c, CURLOPT_WRITEFUNCTION, on_body);
+        curl_easy_setopt(c, CURLOPT_WRITEDATA, &t);
+        curl_easy_setopt(c, CURLOPT_HEADERFUNCTION, on_header);
+        curl_easy_setopt(c, CURLOPT_HEADERDATA, &t);
+        if (text)
+                curl_easy_setopt(c, CURLOPT_POSTFIELDS, text);
+        code = curl_easy_perform(c);
+        if (code != CURLE_OK) {
+                status = fail_connect(s, code);
+        } else {
+                fill_answer(c, &t, &answer);
+                if (answer.status >= 400)
+                        status = fail_problem(s, &answer);
+        }
+        curl_slist_free_all(headers);
+        curl_easy_cleanup(c);
+        text_done(&t.body);
+        free(t.etag);
+        if (status == EXIT_SUCCESS)
+                *ret = answer;
+        else
+                plane_answer_done(&answer);
+        return status;
+}
+
+int plane_call(
+        const struct session *s, const char *method, const char *path, json_t *body, struct plane_answer *ret)
+{
+        return plane_call_with(s, method, path, NULL, body, ret);
+}
+
+/* ---- lists ---- */
+
+int plane_list(const struct session *s, const char *path, json_t **ret)
+{
+        json_t *all = json_object();
+        _cleanup_free_ char *after = NULL;
+        int status;
+
+        json_object_set_new(all, "items", json_array());
+        do {
+                struct plane_path p = {.has_query = strchr(path, '?') != NULL};
+                struct plane_answer a = {0};
+                const char *next;
+
+                text_add(&p.text, path);
+                plane_path_add(&p, "limit", "500");
+                plane_path_add(&p, "after", after);
+                status = plane_call(s, "GET", text_string(&p.text), NULL, &a);
+                text_done(&p.text);
+                if (status != EXIT_SUCCESS)
+                        break;
+                json_array_extend(json_object_get(all, "items"), json_object_get(a.json, "items"));
+                next = json_string_value(json_object_get(a.json, "next"));
+                free(after);
+                after = xstrdup(next);
+                plane_answer_done(&a);
+        } while (after);
+        if (status == EXIT_SUCCESS)
+                *ret = all;
+        else
+                json_decref(all);
+        return status;
+}
+
+/* ---- streams: text/event-stream of the HTML standard ---- */
+
+static void take_line(struct transfer *t, const char *line)
+{
+        json_t *data;
+
+        if (str_starts_with(line, "event: ")) {
+                str_copy(t->name, sizeof t->name, line + strlen("event: "));
+        } else if (str_starts_with(line, "data: ") && t->result == 0) {
+                data = json_loads(line + strlen("data: "), JSON_REJECT_DUPLICATES, NULL);
+                if (data)
+                        t->result = t->on_event(t->name, data, t->userdata);
+                json_decref(data);
+        } else if (!*line) {
+                t->name[0] = 0;
+        }
+}
+
+static size_t on_stream(char *data, size_t size, size_t count, void *userdata)
+{
+        struct transfer *t = userdata;
+        size_t length = size * count;
+
+        for (size_t i = 0; i < length; i++) {
+                if (data[i] != '\n') {
+                        char one[2] = {data[i], 0};
+
+                        if (t->body.length < LINE_MAX_BYTES && data[i] != '\r')
+                                text_add(&t->body, one);
+                        continue;
+                }
+                take_line(t, text_string(&t->body));
+                text_done(&t->body);
+                t->body = (struct text){0};
+        }
+        return t->result == 0 ? length : 0;
+}
+
+static int on_progress(void *userdata, curl_off_t a, curl_off_t b, curl_off_t c, curl_off_t d)
+{
+        (void)userdata;
+        (void)a;
+        (void)b;
+        (void)c;
+        (void)d;
+        return stop_signal() != 0;
+}
+
+int plane_stream(const struct session *s, const char *path,
+        int (*on_event)(const char *name, json_t *data, void *userdata), void *userdata, int *ret_result)
+{
+        struct transfer t = {.on_event = on_event, .userdata = userdata};
+        struct curl_slist *headers;
+        CURL *c = new_call(s, path, "Accept: text/event-stream", &headers);
+        CURLcode code;
+        long http = 0;
+        int status = EXIT_SUCCESS;
+
+        curl_easy_setopt(c, CURLOPT_WRITEFUNCTION, on_stream);
+        curl_easy_setopt(c, CURLOPT_WRITEDATA, &t);
+        curl_easy_setopt(c, CURLOPT_XFERINFOFUNCTION, on_progress);
+        curl_easy_setopt(c, CURLOPT_NOPROGRESS, 0L);
+        curl_easy_setopt(c, CURLOPT_FAILONERROR, 1L);
+        code = curl_easy_perform(c);
+        curl_easy_getinfo(c, CURLINFO_RESPONSE_CODE, &http);
+        if (t.result == 0 && code == CURLE_HTTP_RETURNED_ERROR)
+                status = session_fail(
+                        s, status_of_problem(http), "the control plane refused the stream: status %ld", http);
+        else if (t.result == 0 && code == CURLE_COULDNT_CONNECT)
+                status = fail_connect(s, code);
+        else if (t.result == 0 && code != CURLE_OK && !stop_signal())
+                status =
+                        session_fail(s, EX_UNAVAILABLE, "the stream broke off: %s", curl_easy_strerror(code));
+        curl_slist_free_all(headers);
+        curl_easy_cleanup(c);
+        text_done(&t.body);
+        *ret_result = t.result;
+        return status;
+}

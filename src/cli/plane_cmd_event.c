@@ -1,0 +1,154 @@
+/* gridplane event list, incident list, audit list */
+#include "cli/commands_gridplane.h"
+#include "cli/plane_show.h"
+
+#include "base/alloc.h"
+#include "base/cleanup.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sysexits.h>
+#include <time.h>
+
+/* "30m", "6h", "2d" ago, or a time as it is. The caller's; NULL after its message. */
+static char *time_of(const struct session *s, const char *option, const char *text)
+{
+        char *unit = NULL, buffer[32];
+        unsigned long count = strtoul(text, &unit, 10);
+        int64_t unix_ms, seconds = 0;
+
+        if (unit != text && unit[0] && !unit[1])
+                seconds = unit[0] == 's'   ? 1
+                          : unit[0] == 'm' ? 60
+                          : unit[0] == 'h' ? 3600
+                          : unit[0] == 'd' ? 86400
+                                           : 0;
+        if (seconds && count < 100000) {
+                time_format_utc(((int64_t)time(NULL) - (int64_t)count * seconds) * 1000, buffer);
+                return xstrdup(buffer);
+        }
+        if (time_parse_utc(text, &unix_ms) == 0)
+                return xstrdup(text);
+        session_usage_error(
+                s, "--%s takes 2026-11-21T03:00:00Z, or 30m, 6h, 2d for so long ago, not '%s'", option, text);
+        return NULL;
+}
+
+static int add_times(const struct session *s, struct plane_path *p)
+{
+        _cleanup_free_ char *since = NULL, *until = NULL;
+
+        if (s->settings.since && !(since = time_of(s, "since", s->settings.since)))
+                return EX_USAGE;
+        if (s->settings.until && !(until = time_of(s, "until", s->settings.until)))
+                return EX_USAGE;
+        plane_path_add(p, "since", since);
+        plane_path_add(p, "until", until);
+        return EXIT_SUCCESS;
+}
+
+static void write_event(const json_t *e)
+{
+        static const struct {
+                const char *member;
+                int width;
+        } parts[] = {{"generated", 24}, {"severity", 7}, {"node_name", 16}, {"name", 18}, {"message", 0}};
+        const char *why = json_string_value(json_object_get(json_object_get(e, "diagnosis"), "summary"));
+
+        for (size_t i = 0; i < ELEMENTS(parts); i++) {
+                const char *value = json_string_value(json_object_get(e, parts[i].member));
+                _cleanup_free_ char *safe =
+                        str_excerpt(value ? value : "-", strlen(value ? value : "-"), 400);
+
+                printf("%-*s%s", parts[i].width, safe, parts[i].width ? "  " : "\n");
+        }
+        if (why) {
+                _cleanup_free_ char *safe = str_excerpt(why, strlen(why), 1000);
+
+                printf("    %s\n", safe);
+        }
+}
+
+static int on_stream(const char *name, json_t *data, void *userdata)
+{
+        const struct session *s = userdata;
+
+        if (!str_equal(name, "event"))
+                return 0;
+        if (s->settings.json) {
+                json_dumpf(data, stdout, JSON_COMPACT);
+                putchar('\n');
+        } else
+                write_event(data);
+        fflush(stdout);
+        return 0;
+}
+
+static int show_events(const struct session *s, const char *path)
+{
+        json_t *list = NULL, *items;
+        int status = plane_list(s, path, &list), ignored;
+
+        if (status != EXIT_SUCCESS)
+                return status;
+        items = json_object_get(list, "items");
+        if (s->settings.json && !s->settings.follow)
+                plane_show_json(list);
+        /* The newest first in the API; people read downwards. */
+        for (size_t i = json_array_size(items); i > 0 && !(s->settings.json && !s->settings.follow); i--)
+                on_stream("event", json_array_get(items, i - 1), (void *)s);
+        if (!s->settings.json && json_array_size(items) == 0 && !s->settings.follow)
+                puts("No events.");
+        json_decref(list);
+        return s->settings.follow ? plane_stream(s, "/api/v1/events/stream", on_stream, (void *)s, &ignored)
+                                  : EXIT_SUCCESS;
+}
+
+static int show_csv(const struct session *s, const char *path)
+{
+        struct plane_answer a = {0};
+        int status = plane_call_with(s, "GET", path, "Accept: text/csv", NULL, &a);
+
+        if (status == EXIT_SUCCESS && a.text)
+                fputs(a.text, stdout);
+        plane_answer_done(&a);
+        return status;
+}
+
+int cmd_event_list(struct session *s)
+{
+        struct plane_path p = {0};
+        int status;
+
+        if (s->settings.csv && (s->settings.json || s->settings.follow))
+                return session_usage_error(s, "--csv excludes --json and --follow");
+        text_add(&p.text, "/api/v1/events");
+        plane_path_add(&p, "node", s->settings.node);
+        plane_path_add(&p, "name", s->settings.event_name);
+        plane_path_add(&p, "cause", s->settings.cause);
+        plane_path_add(&p, "severity", s->settings.severity);
+        status = add_times(s, &p);
+        if (status == EXIT_SUCCESS)
+                status = s->settings.csv ? show_csv(s, text_string(&p.text))
+                                         : show_events(s, text_string(&p.text));
+        text_done(&p.text);
+        return status;
+}
+
+int cmd_incident_list(struct session *s)
+{
+        static const struct table_column columns[] = {{"SINCE", "since"}, {"UNTIL", "until"},
+                {"CAUSE", "cause"}, {"NODES", "nodes"}, {"SUMMARY", "summary"}};
+
+        return plane_show_list(s, s->settings.open_only ? "/api/v1/incidents?open=true" : "/api/v1/incidents",
+                columns, ELEMENTS(columns),
+                "No incidents: no cause was reported by many nodes at the same time.");
+}
+
+int cmd_audit_list(struct session *s)
+{
+        static const struct table_column columns[] = {
+                {"AT", "at"}, {"WHO", "actor"}, {"WHAT", "action"}, {"OBJECT", "object"}};
+
+        return plane_show_list(s, "/api/v1/audit", columns, ELEMENTS(columns), "Nothing was changed yet.");
+}

@@ -1,0 +1,96 @@
+/* gridplane node tool NODE TOOL [ARGUMENT]... */
+#include "cli/commands_gridplane.h"
+#include "cli/plane_show.h"
+#include "cli/stop.h"
+
+#include "base/cleanup.h"
+
+#include <stdlib.h>
+#include <sysexits.h>
+
+#define DEFAULT_TIMEOUT_S 60
+
+struct output {
+        const struct session *session;
+        int status; /* of the tool */
+};
+
+static int take_end(struct output *o, json_t *end)
+{
+        const char *how = json_string_value(json_object_get(end, "end"));
+        const char *error = json_string_value(json_object_get(end, "error"));
+
+        o->status = (int)json_integer_value(json_object_get(end, "status"));
+        if (str_equal(how, "exited"))
+                return 1;
+        session_fail(o->session, 0, "%s%s%s", how ? how : "ended", error ? ": " : "", error ? error : "");
+        o->status = str_equal(how, "refused")     ? EX_USAGE
+                    : str_equal(how, "lost")      ? EX_UNAVAILABLE
+                    : str_equal(how, "signalled") ? 128 + o->status
+                                                  : EXIT_FAILURE;
+        return 1;
+}
+
+static int on_event(const char *name, json_t *data, void *userdata)
+{
+        struct output *o = userdata;
+        const char *text = json_string_value(json_object_get(data, "text"));
+
+        if (str_equal(name, "end"))
+                return take_end(o, data);
+        if (!str_equal(name, "line") || !text)
+                return 0;
+        if (str_equal(json_string_value(json_object_get(data, "stream")), "err")) {
+                fprintf(stderr, "%s\n", text);
+        } else {
+                puts(text);
+                fflush(stdout);
+        }
+        return 0;
+}
+
+static json_t *request_of(const struct session *s)
+{
+        json_t *arguments = json_array();
+
+        for (int i = 2; i < s->argument_count; i++)
+                json_array_append_new(arguments, json_string(s->arguments[i]));
+        return json_pack("{s:s,s:o,s:f}", "tool", s->arguments[1], "arguments", arguments, "timeout_s",
+                s->settings.budget_s > 0 ? s->settings.budget_s : (double)DEFAULT_TIMEOUT_S);
+}
+
+/* An interrupt ends the tool at the node, too. */
+static int cancel(const struct session *s, const char *id)
+{
+        _cleanup_free_ char *path = plane_path_segment("/api/v1/requests", id, "");
+        struct plane_answer a = {0};
+
+        plane_call(s, "DELETE", path, NULL, &a);
+        plane_answer_done(&a);
+        return 128 + stop_signal();
+}
+
+int cmd_node_tool(struct session *s)
+{
+        _cleanup_free_ char *path = plane_path_segment("/api/v1/nodes", s->arguments[0], "/requests"),
+                            *stream = NULL;
+        struct plane_answer a = {0};
+        struct output o = {.session = s, .status = EXIT_FAILURE};
+        const char *id;
+        int result = 0, status = plane_call(s, "POST", path, request_of(s), &a);
+
+        if (status != EXIT_SUCCESS)
+                return status;
+        id = json_string_value(json_object_get(a.json, "id"));
+        if (id) {
+                stop_watch();
+                stream = plane_path_segment("/api/v1/requests", id, "/stream");
+                status = plane_stream(s, stream, on_event, &o, &result);
+        }
+        if (stop_signal() && id)
+                status = cancel(s, id);
+        else if (status == EXIT_SUCCESS)
+                status = result ? o.status : session_fail(s, EX_UNAVAILABLE, "the output broke off");
+        plane_answer_done(&a);
+        return status;
+}

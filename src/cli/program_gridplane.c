@@ -1,0 +1,107 @@
+/* gridplane: the control plane's commands. */
+#include "cli/commands_gridplane.h"
+#include "cli/program.h"
+
+#include "base/cleanup.h"
+
+#define HERE    OPTION_ROOT, OPTION_ORGANISATION
+#define NODE_IS "NODE is a node's name or its id. "
+
+/* clang-format off */
+static const struct command commands[] = {
+        {"serve", cmd_serve, "run the control plane", "", 0, 0, COMPLETE_NOTHING, NEEDS_NOTHING,
+                ROWS(OPTION_ROOT, OPTION_PLANE_CONFIG, OPTION_DOMAIN, OPTION_LISTEN, OPTION_VERBOSE),
+                "Makes what is missing - certificate authority, database, configurations - and starts nginx, mosquitto and "
+                "docker-registry as its children, or uses those that gridplane.conf names. Serves HTTPS on both ports; the "
+                "second also passes MQTT to the broker, by ALPN. Runs until SIGTERM or SIGINT, and stops its children then.",
+                "gridplane serve --root /srv/grid --domain grid.example --listen 443,8443\teverything below one folder\n"
+                "gridplane serve\tas /etc/gridplane/gridplane.conf says"},
+        {"check", cmd_check, "say what would keep serve from working", "", 0, 0, COMPLETE_NOTHING, NEEDS_NOTHING,
+                ROWS(OPTION_ROOT, OPTION_PLANE_CONFIG, OPTION_DOMAIN, OPTION_LISTEN, OPTION_JSON),
+                "Looks at ports, clock, disk, certificates, programs, folders and gridplane.conf, and starts nothing. Ends "
+                "with 0 when nothing is in the way, with 3 for warnings only, with 1 when serve would not work.",
+                "gridplane check --root /srv/grid --domain grid.example\tbefore it is started"},
+        {"node create", cmd_node_create, "make a node, and print the token that registers it", "NAME", 1, 1, COMPLETE_NOTHING, NEEDS_NOTHING,
+                ROWS(OPTION_SITE, OPTION_OUTPUT, OPTION_JSON, HERE),
+                "The token is shown once, works once, and expires after 24 hours. It goes to standard output alone.",
+                "gridplane node create branch-12 --site leeds > token\tthen: gridnode register --token-file token"},
+        {"node token", cmd_node_token, "print a new token for a node that is to be registered again", "NODE", 1, 1, COMPLETE_NOTHING, NEEDS_NOTHING,
+                ROWS(OPTION_OUTPUT, OPTION_JSON, HERE),
+                NODE_IS "For a machine that was replaced. Former tokens die; certificates go on until the new registration.",
+                "gridplane node token branch-12 --output token\tkeep it in a file"},
+        {"node list", cmd_node_list, "list the nodes", "", 0, 0, COMPLETE_NOTHING, NEEDS_NOTHING,
+                ROWS(OPTION_NAME, OPTION_SITE, OPTION_CAUSE, OPTION_JSON, HERE),
+                "One line a node.",
+                "gridplane node list --cause tcp.dropped\twhich nodes are blocked by a firewall"},
+        {"node show", cmd_node_show, "show what is known of a node", "NODE", 1, 1, COMPLETE_NOTHING, NEEDS_NOTHING,
+                ROWS(OPTION_JSON, HERE), NODE_IS, "gridplane node show branch-12\tstatus, configuration, certificate"},
+        {"node remove", cmd_node_remove, "remove a node: its certificates are revoked", "NODE", 1, 1, COMPLETE_NOTHING, NEEDS_NOTHING,
+                ROWS(HERE), NODE_IS "Its connection ends at once, its id is never used again, its events stay.",
+                "gridplane node remove branch-12\tit is scrapped"},
+        {"node config", cmd_node_config, "show or replace a node's wanted configuration", "NODE [FILE]", 1, 2, COMPLETE_FILE, NEEDS_NOTHING,
+                ROWS(OPTION_JSON, HERE),
+                NODE_IS "With FILE (- for standard input) the JSON document there becomes the next version; one that names a "
+                "\"version\" replaces just that one, and is refused when somebody was quicker.",
+                "gridplane node config branch-12 > c.json\tedit it, then\n"
+                "gridplane node config branch-12 c.json\tmake it the wanted one"},
+        {"node tool", cmd_node_tool, "run a tool on a node, and show its output as it comes", "NODE TOOL [ARGUMENT]...", 2, -1, COMPLETE_NOTHING, NEEDS_NOTHING,
+                ROWS(OPTION_TOOL_TIMEOUT, HERE),
+                NODE_IS "TOOL is diag, tcp, dns, tls, route or trace, with the arguments it has by hand; options of the tool "
+                "come after --. An interrupt ends the tool. The exit status is the tool's.",
+                "gridplane node tool branch-12 tcp repo.grid.example 443\tis the port open from there\n"
+                "gridplane node tool branch-12 -- diag --verbose\twith the tool's options"},
+        {"event list", cmd_event_list, "list events", "", 0, 0, COMPLETE_NOTHING, NEEDS_NOTHING,
+                ROWS(OPTION_NODE, OPTION_NAME, OPTION_CAUSE, OPTION_SEVERITY, OPTION_SINCE, OPTION_UNTIL, OPTION_CSV,
+                        OPTION_JSON, OPTION_FOLLOW, HERE),
+                "The oldest first, each with the diagnosis that explains it.",
+                "gridplane event list --since 6h --severity ERROR\twhat failed today\n"
+                "gridplane event list --csv > events.csv\tfor a spreadsheet"},
+        {"incident list", cmd_incident_list, "list what many nodes reported at the same time", "", 0, 0, COMPLETE_NOTHING, NEEDS_NOTHING,
+                ROWS(OPTION_OPEN, OPTION_JSON, HERE),
+                "The same cause against the same range and port, from at least 5 nodes of at least 2 sites within 10 minutes: "
+                "an incident of the control plane or of a carrier.",
+                "gridplane incident list --open\twhat goes on"},
+        {"user add", cmd_user_add, "add a person", "NAME", 1, 1, COMPLETE_NOTHING, NEEDS_NOTHING,
+                ROWS(OPTION_ROLE, OPTION_PASSWORD_FILE, OPTION_JSON, HERE),
+                "The password, of at least 12 characters, is asked for on the terminal unless a file has it.",
+                "gridplane user add alice --role admin\tthe first one"},
+        {"user list", cmd_user_list, "list the people", "", 0, 0, COMPLETE_NOTHING, NEEDS_NOTHING,
+                ROWS(OPTION_JSON, HERE), "One line each.", "gridplane user list --org acme\tof another organisation"},
+        {"user password", cmd_user_password, "set a person's password", "NAME", 1, 1, COMPLETE_NOTHING, NEEDS_NOTHING,
+                ROWS(OPTION_PASSWORD_FILE, HERE), "The sessions of that person end.", "gridplane user password alice\tit was forgotten"},
+        {"user remove", cmd_user_remove, "remove a person", "NAME", 1, 1, COMPLETE_NOTHING, NEEDS_NOTHING,
+                ROWS(HERE), "The sessions of that person end.", "gridplane user remove alice\tshe left"},
+        {"token add", cmd_token_add, "make an API token for a program, and print it", "NAME", 1, 1, COMPLETE_NOTHING, NEEDS_NOTHING,
+                ROWS(OPTION_ROLE, OPTION_EXPIRES, OPTION_OUTPUT, OPTION_JSON, HERE),
+                "It is shown once. Programs send it as \"Authorization: Bearer TOKEN\".",
+                "gridplane token add prometheus --role viewer --output token\tfor the scraper"},
+        {"token list", cmd_token_list, "list the API tokens", "", 0, 0, COMPLETE_NOTHING, NEEDS_NOTHING,
+                ROWS(OPTION_JSON, HERE), "Their names and roles; the tokens themselves are known to nobody.",
+                "gridplane token list\twho has one"},
+        {"token remove", cmd_token_remove, "remove an API token", "NAME", 1, 1, COMPLETE_NOTHING, NEEDS_NOTHING,
+                ROWS(HERE), "It is refused from then on.", "gridplane token remove prometheus\tit leaked"},
+        {"org add", cmd_org_add, "add an organisation", "NAME", 1, 1, COMPLETE_NOTHING, NEEDS_NOTHING,
+                ROWS(OPTION_JSON, OPTION_ROOT), "Every node, person and event belongs to one, and nothing crosses.",
+                "gridplane org add acme\ta new customer"},
+        {"org list", cmd_org_list, "list the organisations", "", 0, 0, COMPLETE_NOTHING, NEEDS_NOTHING,
+                ROWS(OPTION_JSON, OPTION_ROOT), "One line each.", "gridplane org list\tall of them"},
+        {"audit list", cmd_audit_list, "list who changed what, and when", "", 0, 0, COMPLETE_NOTHING, NEEDS_NOTHING,
+                ROWS(OPTION_JSON, HERE), "The newest first.", "gridplane audit list\twho was it"},
+        {"help", cmd_help, "show the help of a command", "[COMMAND]...", 0, 2, COMPLETE_COMMAND, NEEDS_NOTHING,
+                ROWS(OPTION_HELP), "The same as gridplane COMMAND --help; without COMMAND the list of commands.",
+                "gridplane help node create\tthe options of node create"},
+};
+/* clang-format on */
+
+const struct program program = {.name = "gridplane",
+        .purpose = "the control plane of gridnodes: registers them, watches them, tells what they report",
+        .description = "One machine, one command: gridplane serve. The other commands speak to the one that "
+                       "runs, through "
+                       "a socket that root and its own user may open.",
+        .commands = commands,
+        .command_count = ELEMENTS(commands),
+        .files = ".SH FILES\n.TP\n.I /etc/gridplane/gridplane.conf\nThe settings, see\n.BR gridplane.conf "
+                 "(5).\n"
+                 ".TP\n.I /var/lib/gridplane\nThe database, the certificate authority, the images.\n"
+                 ".TP\n.I /run/gridplane/admin.sock\nThe socket of the commands.\n",
+        .see_also = ".BR gridplane.conf (5)\n"};
