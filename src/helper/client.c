@@ -328,9 +328,11 @@ static int on_io(sd_event_source *s, int fd, uint32_t revents, void *userdata)
         n = recv(fd, data, sizeof data, MSG_DONTWAIT | MSG_TRUNC);
         if (n < 0 && (errno == EAGAIN || errno == EINTR))
                 return 0;
-        if (n < 0 || n > (ssize_t)sizeof data)
-                fail_connection(c, n < 0 ? errno : EMSGSIZE, strerror(n < 0 ? errno : EMSGSIZE));
-        else if (n == 0)
+        if (n > (ssize_t)sizeof data)
+                fail_connection(c, EMSGSIZE, strerror(EMSGSIZE));
+        else if (n < 0 && errno != ECONNRESET)
+                fail_connection(c, errno, strerror(errno));
+        else if (n <= 0) /* a reset: it ended with our question unread */
                 fail_connection(c, EPIPE, "it ended");
         else
                 take_answer(c, data, (size_t)n);

@@ -349,9 +349,11 @@ static int add_route(struct network *n, const struct netlink_route *route)
 {
         bool is_gateway = route->ifindex == n->wan.ifindex && inet_addr_is_set(&route->next_hop) &&
                           inet_addr_equal(&route->next_hop, &n->wan.next_hop);
-        /* The default route uses this gateway, though it may be on no network of the interface. */
-        int r = netlink_add_route(n->netlink, route, is_gateway);
+        int r = netlink_add_route(n->netlink, route, false);
 
+        /* The default route uses this gateway, though it is on no network of the interface. */
+        if ((r == -ENETUNREACH || r == -EHOSTUNREACH || r == -EINVAL) && is_gateway)
+                r = netlink_add_route(n->netlink, route, true);
         return r < 0 ? route_error(n, r, "add", route) : 0;
 }
 

@@ -17,7 +17,7 @@
 
 #define HELPER_MESSAGE_MAXIMUM ((size_t)512 << 10)
 /* Routes and addresses that the helper made carry this (RTA_PROTOCOL, IFA_PROTO): it never touches others. */
-#define HELPER_ROUTE_PROTOCOL 187
+#define HELPER_ROUTE_PROTOCOL 173 /* nobody's in rtnetlink.h and FRR */
 #define HELPER_MAX_ROUTES     4096
 #define HELPER_MAX_ADDRESSES  64
 #define HELPER_MAX_INTERFACES 64
