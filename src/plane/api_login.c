@@ -9,8 +9,8 @@
 
 struct login {
         char *key;
-        unsigned failures, pending;
-        int64_t failed_ms, blocked_until_ms;
+        unsigned failures;
+        int64_t blocked_until_ms;
         struct login *prev, *next; /* the quietest first */
         UT_hash_handle hh;
 };
@@ -45,21 +45,17 @@ struct logins *logins_free(struct logins *l)
 static struct login *get(struct logins *l, const char *organisation, const char *name)
 {
         char *key = xasprintf("%s\n%s", organisation, name);
-        struct login *i, *next;
+        struct login *i;
 
         HASH_FIND_STR(l->by_key, key, i);
         if (i) {
                 free(key);
+                DL_DELETE(l->quietest, i);
+                DL_APPEND(l->quietest, i);
                 return i;
         }
         if (HASH_COUNT(l->by_key) >= LOGIN_NAMES)
-                DL_FOREACH_SAFE(l->quietest, i, next)
-                {
-                        if (i->pending == 0) {
-                                forget(l, i);
-                                break;
-                        }
-                }
+                forget(l, l->quietest);
         i = xcalloc(1, sizeof *i);
         i->key = key;
         HASH_ADD_KEYPTR(hh, l->by_key, i->key, strlen(i->key), i);
@@ -67,53 +63,24 @@ static struct login *get(struct logins *l, const char *organisation, const char 
         return i;
 }
 
-int64_t logins_begin(struct logins *l, const char *organisation, const char *name, int64_t now_ms)
+static int64_t delay_ms(unsigned failures)
+{
+        int64_t delay = LOGIN_FIRST_DELAY_MS;
+
+        if (failures < LOGIN_FREE_FAILURES)
+                return 0;
+        for (unsigned i = LOGIN_FREE_FAILURES; i < failures && delay < LOGIN_LONGEST_MS; i++)
+                delay *= 2;
+        return delay < LOGIN_LONGEST_MS ? delay : LOGIN_LONGEST_MS;
+}
+
+int64_t logins_try(struct logins *l, const char *organisation, const char *name, int64_t now_ms)
 {
         struct login *i = get(l, organisation, name);
 
-        if (i->pending == 0 && i->failures > 0 && now_ms - i->failed_ms > LOGIN_FORGET_MS)
-                i->failures = 0;
-        /* A clock that was put back does not lock anybody out for longer than the longest wait. */
-        if (i->blocked_until_ms - now_ms > LOGIN_FIRST_WAIT_MS << LOGIN_LONGEST_SHIFT)
-                i->blocked_until_ms = now_ms;
         if (i->blocked_until_ms > now_ms)
                 return i->blocked_until_ms - now_ms;
-        /* Many at once are no way around the count. */
-        if (i->pending > 0 && i->failures + i->pending >= LOGIN_FREE_FAILURES)
-                return 1000;
-        i->pending++;
-        return 0;
-}
-
-void logins_end(struct logins *l, const char *organisation, const char *name, bool right, int64_t now_ms)
-{
-        struct login *i = get(l, organisation, name);
-        unsigned more;
-
-        if (i->pending > 0)
-                i->pending--;
-        if (right) {
-                i->failures = 0;
-                if (i->pending == 0)
-                        forget(l, i);
-                return;
-        }
         i->failures++;
-        i->failed_ms = now_ms;
-        DL_DELETE(l->quietest, i);
-        DL_APPEND(l->quietest, i);
-        if (i->failures < LOGIN_FREE_FAILURES)
-                return;
-        more = i->failures - LOGIN_FREE_FAILURES;
-        if (more > LOGIN_LONGEST_SHIFT)
-                more = LOGIN_LONGEST_SHIFT;
-        i->blocked_until_ms = now_ms + (LOGIN_FIRST_WAIT_MS << more);
-}
-
-void logins_cancel(struct logins *l, const char *organisation, const char *name)
-{
-        struct login *i = get(l, organisation, name);
-
-        if (i->pending > 0)
-                i->pending--;
+        i->blocked_until_ms = now_ms + delay_ms(i->failures);
+        return 0;
 }

@@ -155,8 +155,21 @@ static void refuse_token(struct exchange *x, int r, const struct error *e)
                 api_problem_error(x, r, e);
 }
 
+/* A machine took the place of another: the old one's certificates are revoked by the same token. */
+static void tell_of_replacement(struct exchange *x, const struct plane_node *node, int64_t now)
+{
+        const struct api_options *o = &x->api->options;
+        int64_t count = 0;
+
+        db_query_integer(plane_store_db(o->store), NULL, 0, &count,
+                "SELECT count(*) FROM certificates WHERE node = ? AND revoked = ?", "si", node->id, now);
+        if (count > 0 && o->on_revoked)
+                o->on_revoked(o->userdata);
+}
+
 void api_node_register(struct exchange *x)
 {
+        int64_t now = api_now_ms();
         struct wire_enrolment enrolment;
         struct ca_request request;
         struct plane_node node;
@@ -170,6 +183,7 @@ void api_node_register(struct exchange *x)
         if (r < 0)
                 refuse_token(x, r, &e);
         else {
+                tell_of_replacement(x, &node, now);
                 reply_identity(x, &node, enrolment.csr_pem, request.public_key_sha256);
                 api_node_changed(x->api, node.organisation, node.id);
         }
@@ -262,6 +276,6 @@ void api_node_config(struct exchange *x)
         if (known && (str_equal(known, tag) || str_equal(known, "*")))
                 api_reply_empty(x, MHD_HTTP_NOT_MODIFIED);
         else
-                api_reply_json(x, MHD_HTTP_OK, json_incref(json_object_get(value, "config")));
+                api_reply_json(x, MHD_HTTP_OK, json_incref(value));
         api_reply_header(x, MHD_HTTP_HEADER_ETAG, tag);
 }

@@ -54,13 +54,8 @@ static void log_wrong(struct exchange *x, const struct signing_in *s)
                 "suppressed", suppressed ? count : NULL, NULL);
 }
 
-static void refuse(struct exchange *x, const struct signing_in *s, int64_t now)
+static void refuse(struct exchange *x, const struct signing_in *s)
 {
-        int64_t blocked_until = 0;
-        struct error e = {0};
-
-        if (s->user.id[0])
-                plane_user_failed(x->api->options.store, s->user.id, now, &blocked_until, &e);
         log_wrong(x, s);
         api_problem(x, MHD_HTTP_UNAUTHORIZED, "login.wrong", "the name or the password is wrong");
 }
@@ -90,14 +85,32 @@ static void open_session(struct exchange *x, const struct signing_in *s, int64_t
 static void on_verified(struct exchange *x, bool right)
 {
         const struct signing_in *s = x->context;
-        int64_t now = api_now_ms();
 
-        right = right && s->user.id[0];
-        logins_end(x->api->logins, s->organisation, s->name, right, now);
-        if (right)
-                open_session(x, s, now);
+        if (right && s->user.id[0])
+                open_session(x, s, api_now_ms());
         else
-                refuse(x, s, now);
+                refuse(x, s);
+}
+
+/* Counts this guess as a wrong one until it proves right. False after replying. */
+static bool may_guess(struct exchange *x, const struct signing_in *s, int64_t now)
+{
+        int64_t blocked_until = 0, wait_ms;
+        struct error e = {0};
+        int r = 0;
+
+        if (!s->user.id[0])
+                wait_ms = logins_try(x->api->logins, s->organisation, s->name, now);
+        else {
+                wait_ms = s->user.blocked_until - now;
+                if (wait_ms <= 0)
+                        r = plane_user_failed(x->api->options.store, s->user.id, now, &blocked_until, &e);
+        }
+        if (r < 0)
+                api_problem_error(x, r, &e);
+        else if (wait_ms > 0)
+                slowed(x, wait_ms);
+        return r == 0 && wait_ms <= 0;
 }
 
 /* Whoever there is not takes the same way and the same time. */
@@ -119,7 +132,7 @@ void api_session_open(struct exchange *x)
         const char *name, *password, *organisation;
         struct json_reader r;
         struct error e = {0};
-        int64_t now = api_now_ms(), wait_ms;
+        int64_t now = api_now_ms();
 
         x->context = s;
         x->context_size = sizeof *s;
@@ -133,16 +146,8 @@ void api_session_open(struct exchange *x)
                 return;
         str_copy(s->name, sizeof s->name, name);
         find_user(x, s, organisation ? organisation : ORGANISATION_DEFAULT);
-        wait_ms = s->user.id[0] ? s->user.blocked_until - now : 0;
-        if (wait_ms <= 0)
-                wait_ms = logins_begin(x->api->logins, s->organisation, s->name, now);
-        if (wait_ms > 0) {
-                slowed(x, wait_ms);
-                return;
-        }
-        api_verify_password(x, password, s->user.id[0] ? s->user.password_hash : NULL, on_verified);
-        if (x->response) /* it did not begin */
-                logins_cancel(x->api->logins, s->organisation, s->name);
+        if (may_guess(x, s, now))
+                api_verify_password(x, password, s->user.id[0] ? s->user.password_hash : NULL, on_verified);
 }
 
 void api_session_show(struct exchange *x)

@@ -281,6 +281,24 @@ void batch_add(struct batch *b, enum topic_kind kind, const char *node, const vo
         sd_event_source_set_enabled(b->timer, SD_EVENT_ONESHOT);
 }
 
+/* What had failed before the plane ended goes on failing: incidents go on with it. */
+static int restore(struct batch *b, struct error *ret_error)
+{
+        json_t *failures = NULL, *f;
+        size_t index;
+        int r = plane_failures(b->store, &failures, ret_error);
+
+        if (r < 0)
+                return r;
+        json_array_foreach(failures, index, f) incidents_report(b->incidents,
+                json_string_value(json_object_get(f, "organisation")),
+                json_string_value(json_object_get(f, "node")), json_string_value(json_object_get(f, "site")),
+                json_string_value(json_object_get(f, "service")), json_object_get(f, "diagnosis"),
+                json_integer_value(json_object_get(f, "since_unix_ms")));
+        json_decref(failures);
+        return 0;
+}
+
 int batch_new(sd_event *event, struct plane_store *store, const struct cidr *ranges, size_t range_count,
         const struct batch_handlers *h, struct batch **ret)
 {

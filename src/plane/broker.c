@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "net/mqtt.h"
 #include "plane/batch.h"
+#include "plane/broker_target.h"
 #include "plane/presence.h"
 
 #include <errno.h>
@@ -35,6 +36,7 @@ struct broker {
         const struct plane_settings *settings;
         struct plane_store *store;
         struct broker_handlers handlers;
+        struct broker_target target;
         struct mqtt *mqtt;
         struct backoff backoff;
         sd_event_source *retry, *absent;
@@ -358,11 +360,11 @@ static int connect_as(struct broker *b, const char *client_id, const struct mqtt
         struct mqtt **ret, struct error *ret_error)
 {
         struct mqtt_options o = {.client_id = client_id,
-                .unix_path = b->settings->broker_socket,
                 .keepalive_s = KEEPALIVE_S,
                 .connect_timeout_ms = CONNECT_MS,
                 .maximum_message_bytes = WIRE_MESSAGE_MAXIMUM};
 
+        broker_target_fill(&b->target, &o);
         return mqtt_connect(b->event, &o, h, ret, ret_error);
 }
 
@@ -530,6 +532,11 @@ int broker_new(sd_event *event, const struct plane_settings *settings, struct pl
         b->store = store;
         b->handlers = *h;
         b->backoff = (struct backoff)BACKOFF_INIT(200, 5000, 50);
+        r = broker_target_init(settings, &b->target, ret_error);
+        if (r < 0) {
+                broker_free(b);
+                return r;
+        }
         r = new_batch(b);
         if (r < 0) {
                 broker_free(b);
@@ -554,6 +561,7 @@ struct broker *broker_free(struct broker *b)
         sd_event_source_disable_unref(b->absent);
         mqtt_free(b->mqtt, true);
         batch_free(b->batch);
+        broker_target_done(&b->target);
         HASH_ITER(hh, b->peers, p, next)
         {
                 HASH_DEL(b->peers, p);

@@ -20,6 +20,7 @@
 
 #define READY_LOOK_US   100000
 #define READY_LATE_US   30000000 /* then it is said that it takes long */
+#define TIDY_AGAIN_US   100000
 #define HOUSEKEEPING_US ((uint64_t)60 * 60 * 1000000)
 
 struct plane {
@@ -130,11 +131,14 @@ static int on_housekeeping(sd_event_source *source, uint64_t at_us, void *userda
 {
         struct plane *p = userdata;
         struct error e = {0};
+        int r = plane_store_tidy(p->store, now_unix_ms(), &e);
 
-        if (plane_store_tidy(p->store, now_unix_ms(), &e) < 0)
+        if (r < 0)
                 log_event(LOG_LEVEL_ERROR, "old records could not be removed", "reason", e.text, NULL);
-        on_revoked(p); /* a list of the revoked has an end, too */
-        sd_event_source_set_time(source, at_us + HOUSEKEEPING_US);
+        if (r <= 0)
+                on_revoked(p); /* a list of the revoked has an end, too */
+        /* Some at a time, so that the loop goes on meanwhile. */
+        sd_event_source_set_time(source, at_us + (r > 0 ? TIDY_AGAIN_US : HOUSEKEEPING_US));
         sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
         return 0;
 }
