@@ -300,7 +300,7 @@ static int restore(struct batch *b, struct error *ret_error)
 }
 
 int batch_new(sd_event *event, struct plane_store *store, const struct cidr *ranges, size_t range_count,
-        const struct batch_handlers *h, struct batch **ret)
+        const struct batch_handlers *h, struct batch **ret, struct error *ret_error)
 {
         struct batch *b = xcalloc(1, sizeof *b);
         int r;
@@ -312,6 +312,11 @@ int batch_new(sd_event *event, struct plane_store *store, const struct cidr *ran
         r = sd_event_add_time(event, &b->timer, CLOCK_MONOTONIC, 0, 1000, on_timer, b);
         if (r >= 0)
                 r = sd_event_source_set_enabled(b->timer, SD_EVENT_OFF);
+        if (r < 0)
+                error_set(
+                        ret_error, -r, "broker.loop", "cannot set up the broker's client: %s", strerror(-r));
+        else
+                r = restore(b, ret_error);
         if (r < 0) {
                 batch_free(b);
                 return r;

@@ -22,7 +22,7 @@ struct batch_counts {
 };
 /* `ranges` are the profile's: incidents are told by them. */
 int batch_new(sd_event *event, struct plane_store *store, const struct cidr *ranges, size_t range_count,
-        const struct batch_handlers *h, struct batch **ret);
+        const struct batch_handlers *h, struct batch **ret, struct error *ret_error);
 struct batch *batch_free(struct batch *b); /* what waits is not stored: the nodes send it again */
 /* Takes one message of a node: TOPIC_EVENT or TOPIC_REPORT, bytes from outside. */
 void batch_add(struct batch *b, enum topic_kind kind, const char *node, const void *payload, size_t length);

@@ -501,7 +501,7 @@ void broker_counts(const struct broker *b, struct broker_counts *ret)
 
 /* ---- life ---- */
 
-static int new_batch(struct broker *b)
+static int new_batch(struct broker *b, struct error *ret_error)
 {
         struct batch_handlers h = {.on_stored = on_stored,
                 .on_acknowledge = on_acknowledge,
@@ -516,7 +516,7 @@ static int new_batch(struct broker *b)
         for (size_t i = 0; i < texts->count; i++)
                 if (cidr_parse(texts->items[i], &ranges[count]) == 0)
                         count++;
-        r = batch_new(b->event, b->store, ranges, count, &h, &b->batch);
+        r = batch_new(b->event, b->store, ranges, count, &h, &b->batch, ret_error);
         free(ranges);
         return r;
 }
@@ -537,11 +537,10 @@ int broker_new(sd_event *event, const struct plane_settings *settings, struct pl
                 broker_free(b);
                 return r;
         }
-        r = new_batch(b);
+        r = new_batch(b, ret_error);
         if (r < 0) {
                 broker_free(b);
-                return error_set(
-                        ret_error, -r, "broker.loop", "cannot set up the broker's client: %s", strerror(-r));
+                return r;
         }
         b->counts.connected_since_unix_ms = now_unix_ms();
         start_connection(b);
