@@ -69,7 +69,7 @@ static int take_registry_secret(const struct plane_settings *s, char **ret, stru
         return file_save(path, secret, strlen(secret), 0600, ret_error);
 }
 
-static const char *find_stream_module(void)
+const char *services_find_stream_module(void)
 {
         static const char *const places[] = {"/usr/lib/nginx/modules/ngx_stream_module.so",
                 "/usr/lib64/nginx/modules/ngx_stream_module.so",
@@ -100,7 +100,7 @@ int services_certificate(const struct plane_settings *s, struct ca *ca, bool *re
 int services_write(const struct plane_settings *p, struct ca *ca, struct error *ret_error)
 {
         _cleanup_free_ char *certificate = NULL, *key = NULL, *secret = NULL;
-        struct services_facts f = {.stream_module = find_stream_module(),
+        struct services_facts f = {.stream_module = services_find_stream_module(),
                 .root = ca_root_path(ca),
                 .bundle = ca_bundle_path(ca),
                 .crl = ca_crl_path(ca),

@@ -14,6 +14,7 @@ char *service_log(const struct plane_settings *s, const char *name);           /
 int services_prepare(const struct plane_settings *p, struct error *ret_error); /* the folders */
 /* Configurations, and what they name. */
 int services_write(const struct plane_settings *p, struct ca *ca, struct error *ret_error);
+const char *services_find_stream_module(void); /* of nginx, static; NULL */
 /* Of our servers: made or renewed when it is time. */
 int services_certificate(const struct plane_settings *s, struct ca *ca, bool *ret_changed,
         char **ret_certificate, char **ret_key, struct error *ret_error);
@@ -27,11 +28,12 @@ struct service_command {
         const char *program;     /* path */
         const char *const *argv; /* NULL-terminated */
         const char *folder;      /* it runs there, which is also what it is known by */
-        const char *log;         /* takes standard output and standard error */
+        const char *log;         /* takes standard output and standard error; NULL: output_fd does */
+        int output_fd;
 };
 /* A child in a process group of its own that gets SIGTERM when we die. 0 or -errno. */
 int service_spawn(const struct service_command *c, pid_t *ret, struct error *ret_error);
-/* Runs to its end within `timeout_ms`; 0, or -EBADMSG with the last line that it said. */
+/* Runs to its end within `timeout_ms`; 0, or -EBADMSG with the last line that it said (to `log`). */
 int service_run(const struct service_command *c, int timeout_ms, struct error *ret_error);
 /* Ends every process that has `program`'s name and runs in `folder`: SIGTERM, after 3 s SIGKILL. Returns how
  * many there were. */

@@ -85,10 +85,10 @@ static _Noreturn void become(const struct service_command *c, int log_fd, pid_t 
 int service_spawn(const struct service_command *c, pid_t *ret, struct error *ret_error)
 {
         _cleanup_close_ int log_fd =
-                open(c->log, O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW | O_CLOEXEC, 0640);
+                c->log ? open(c->log, O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW | O_CLOEXEC, 0640) : -1;
         pid_t parent = getpid(), pid;
 
-        if (log_fd < 0)
+        if (c->log && log_fd < 0)
                 return error_set(
                         ret_error, errno, "service.log", "cannot write %s: %s", c->log, strerror(errno));
         pid = fork();
@@ -96,7 +96,7 @@ int service_spawn(const struct service_command *c, pid_t *ret, struct error *ret
                 return error_set(ret_error, errno, "service.start", "cannot start %s: %s", c->program,
                         strerror(errno));
         if (pid == 0)
-                become(c, log_fd, parent);
+                become(c, c->log ? log_fd : c->output_fd, parent);
         *ret = pid;
         return 0;
 }
@@ -162,7 +162,7 @@ int service_run(const struct service_command *c, int timeout_ms, struct error *r
         bool ended;
         pid_t pid;
 
-        if (stat(c->log, &st) < 0)
+        if (!c->log || stat(c->log, &st) < 0)
                 st.st_size = 0;
         r = service_spawn(c, &pid, ret_error);
         if (r < 0)
@@ -174,7 +174,7 @@ int service_run(const struct service_command *c, int timeout_ms, struct error *r
                 ;
         if (ended && WIFEXITED(status) && WEXITSTATUS(status) == 0)
                 return 0;
-        said = service_last_line(c->log, st.st_size);
+        said = c->log ? service_last_line(c->log, st.st_size) : NULL;
         return error_set(ret_error, ended ? EBADMSG : ETIMEDOUT, "service.check", "%s %s: %s", c->program,
                 ended ? "refuses" : "does not answer", said ? said : "without a word");
 }

@@ -1,0 +1,221 @@
+/* Whether the servers will get their ports, and who has them now. */
+#include "plane/preflight_internal.h"
+
+#include "base/alloc.h"
+#include "base/cleanup.h"
+#include "base/file.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define MAX_INODES 16
+
+static void cleanup_dir(DIR **d)
+{
+        if (*d)
+                closedir(*d);
+}
+
+static void cleanup_file(FILE **f)
+{
+        if (*f)
+                fclose(*f);
+}
+
+/* As folder_lock() takes it. */
+static bool gridplane_runs(const struct plane_settings *s)
+{
+        _cleanup_free_ char *path = path_join(s->paths.state, "lock");
+        _cleanup_close_ int fd = open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+
+        return fd >= 0 && flock(fd, LOCK_SH | LOCK_NB) < 0 && errno == EWOULDBLOCK;
+}
+
+/* ---- who listens ---- */
+
+/* Sockets that listen on the port, in one file of proc(5). */
+static size_t find_inodes(const char *path, uint16_t port, unsigned long *ret, size_t maximum)
+{
+        _cleanup_(cleanup_file) FILE *f = fopen(path, "re");
+        char line[512];
+        size_t count = 0;
+
+        while (f && count < maximum && fgets(line, sizeof(line), f)) {
+                unsigned local_port, state;
+                unsigned long inode;
+
+                if (sscanf(line, " %*u: %*[0-9A-Fa-f]:%x %*[0-9A-Fa-f]:%*x %x %*s %*s %*s %*u %*u %lu",
+                            &local_port, &state, &inode) == 3 &&
+                        state == 10 /* TCP_LISTEN */ && local_port == port)
+                        ret[count++] = inode;
+        }
+        return count;
+}
+
+static bool has_socket(const char *pid, const unsigned long *inodes, size_t count)
+{
+        _cleanup_free_ char *folder = xasprintf("/proc/%s/fd", pid);
+        _cleanup_(cleanup_dir) DIR *d = opendir(folder);
+        struct dirent *e;
+
+        while (d && (e = readdir(d))) {
+                char target[64];
+                ssize_t length = readlinkat(dirfd(d), e->d_name, target, sizeof(target) - 1);
+                unsigned long inode;
+
+                target[length < 0 ? 0 : length] = '\0';
+                if (sscanf(target, "socket:[%lu]", &inode) != 1)
+                        continue;
+                for (size_t i = 0; i < count; i++)
+                        if (inodes[i] == inode)
+                                return true;
+        }
+        return false;
+}
+
+/* "nginx (process 812)", or NULL; *ret_is_ours: a server of this root, which the next start stops. */
+static char *find_owner(const struct plane_settings *s, uint16_t port, bool *ret_is_ours)
+{
+        static const char *const tables[] = {"/proc/net/tcp", "/proc/net/tcp6"};
+        _cleanup_(cleanup_dir) DIR *proc = opendir("/proc");
+        _cleanup_free_ char *services = path_join(s->paths.state, "services/");
+        unsigned long inodes[MAX_INODES];
+        struct dirent *e;
+        size_t count = 0;
+
+        *ret_is_ours = false;
+        for (size_t i = 0; i < ELEMENTS(tables); i++)
+                count += find_inodes(tables[i], port, inodes + count, MAX_INODES - count);
+        while (proc && count > 0 && (e = readdir(proc))) {
+                _cleanup_free_ char *name_path = NULL, *cwd_path = NULL, *name = NULL;
+                char cwd[PATH_MAX] = "";
+                size_t length;
+
+                if (e->d_name[0] < '1' || e->d_name[0] > '9' || !has_socket(e->d_name, inodes, count))
+                        continue;
+                cwd_path = xasprintf("/proc/%s/cwd", e->d_name);
+                if (readlink(cwd_path, cwd, sizeof(cwd) - 1) > 0)
+                        *ret_is_ours = str_starts_with(cwd, services);
+                name_path = xasprintf("/proc/%s/comm", e->d_name);
+                if (file_read(name_path, 64, &name, &length, NULL) < 0)
+                        return xasprintf("process %s", e->d_name);
+                name[strcspn(name, "\n")] = '\0';
+                return xasprintf("%s (process %s)", name, e->d_name);
+        }
+        return NULL;
+}
+
+/* ---- can it be had ---- */
+
+/* 0 or errno of bind(2). */
+static int try_bind(const struct endpoint *e)
+{
+        struct sockaddr_storage a;
+        socklen_t length = endpoint_to_sockaddr(e, &a);
+        _cleanup_close_ int fd = socket(a.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+        if (fd < 0)
+                return errno;
+        /* As the servers do it: a port whose last connections are in TIME-WAIT is free. */
+        setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &(int){1}, sizeof(int));
+        if (a.ss_family == AF_INET6)
+                setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &(int){1}, sizeof(int));
+        return bind(fd, (const struct sockaddr *)&a, length) < 0 ? errno : 0;
+}
+
+static void explain(
+        const struct plane_settings *s, const struct endpoint *e, int problem, bool runs, struct findings *f)
+{
+        _cleanup_free_ char *owner = NULL;
+        char text[INET_ADDR_TEXT];
+        bool is_ours;
+
+        endpoint_format(e, text);
+        switch (problem) {
+        case EADDRINUSE:
+                owner = find_owner(s, e->port, &is_ours);
+                if (!is_ours && !(runs && !owner))
+                        finding_add(f, true, "port.taken",
+                                "%s is taken by %s; stop that, or choose another port (listen and [broker] "
+                                "port in %s)",
+                                text, owner ? owner : "a process that this user cannot see", s->config_path);
+                return;
+        case EACCES:
+                finding_add(f, true, "port.forbidden",
+                        "user %u may not listen on %s; start gridplane as root or with CAP_NET_BIND_SERVICE, "
+                        "or choose a port from 1024 on",
+                        (unsigned)geteuid(), text);
+                return;
+        case EADDRNOTAVAIL:
+                finding_add(f, true, "address.missing",
+                        "no interface has the address of %s; correct listen, or add the address (ip addr)",
+                        text);
+                return;
+        default:
+                finding_add(f, true, "port.taken", "cannot listen on %s: %s", text, strerror(problem));
+        }
+}
+
+static unsigned first_ephemeral(void)
+{
+        _cleanup_(cleanup_file) FILE *f = fopen("/proc/sys/net/ipv4/ip_local_port_range", "re");
+        unsigned first;
+
+        return f && fscanf(f, "%u", &first) == 1 ? first : 65536;
+}
+
+static bool check_endpoint(
+        const struct plane_settings *s, const struct endpoint *e, bool runs, struct findings *f)
+{
+        int problem = try_bind(e);
+
+        if (problem)
+                explain(s, e, problem, runs, f);
+        return problem == 0;
+}
+
+static void check_list(const struct plane_settings *s, const struct endpoint *list, size_t count, bool runs,
+        struct findings *f)
+{
+        for (size_t i = 0; i < count; i++) {
+                struct endpoint v4 = list[i], v6 = list[i];
+
+                if (inet_addr_is_set(&list[i].address)) {
+                        check_endpoint(s, &list[i], runs, f);
+                        continue;
+                }
+                inet_addr_parse("0.0.0.0", &v4.address);
+                inet_addr_parse("::", &v6.address);
+                /* What keeps one from working most often keeps the other, too: said once. */
+                if (check_endpoint(s, &v4, runs, f) && access("/proc/net/if_inet6", F_OK) == 0)
+                        check_endpoint(s, &v6, runs, f);
+        }
+        if (count > 0 && list[0].port >= first_ephemeral())
+                finding_add(f, false, "port.ephemeral",
+                        "any outgoing connection of this machine may happen to get port %u; choose one below "
+                        "%u (net.ipv4.ip_local_port_range)",
+                        list[0].port, first_ephemeral());
+}
+
+void preflight_ports(const struct plane_settings *s, struct findings *f)
+{
+        struct endpoint broker = {.port = s->broker_port};
+        bool runs = gridplane_runs(s);
+
+        inet_addr_parse("127.0.0.1", &broker.address);
+        if (!s->proxy_is_external) {
+                check_list(s, s->https, s->https_count, runs, f);
+                check_list(s, s->mixed, s->mixed_count, runs, f);
+        }
+        if (!s->broker_url)
+                check_list(s, &broker, 1, runs, f);
+}
