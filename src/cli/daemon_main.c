@@ -3,6 +3,7 @@
 #include "base/log.h"
 #include "base/paths.h"
 #include "base/text.h"
+#include "helper/protocol.h"
 #include "node/daemon.h"
 
 #include <fcntl.h>
@@ -13,8 +14,7 @@
 #include <string.h>
 #include <sysexits.h>
 
-#define USER          "gridnode"
-#define HELPER_SOCKET "/run/gridnode/helper.sock"
+#define USER "gridnode"
 
 struct arguments {
         const char *root, *config;
