@@ -48,7 +48,7 @@ static void begin_subject(struct subject *s, double now_ms)
         s->since_ms = now_ms;
         s->last_ok_ms = -1;
         s->due_ms = s->hold_until_ms = s->recheck_ms = HUGE_VAL;
-        s->last_probe_ms = s->last_good_turn_ms = now_ms;
+        s->last_probe_ms = s->heard_ms = s->last_good_turn_ms = now_ms;
         s->flap_told_ms = -HUGE_VAL;
         for (size_t i = 0; i < MONITOR_FLIPS; i++)
                 s->flips[i] = -HUGE_VAL;
@@ -152,8 +152,8 @@ static double slot_ms(struct monitor *m, const struct subject *s, double now_ms)
         double begin_ms = m->phase_ms + (double)s->index * part_ms;
         double turn = ceil((now_ms + interval_ms / 2 - begin_ms) / interval_ms);
 
-        return fmin(begin_ms + turn * interval_ms + 0.4 * part_ms * monitor_random(m),
-                now_ms + 1.4 * interval_ms);
+        return fmin(begin_ms + turn * interval_ms + 0.3 * part_ms * monitor_random(m),
+                fmax(s->heard_ms + 1.3 * interval_ms, now_ms));
 }
 
 /* When a server was asked last, whatever for. */
@@ -374,17 +374,33 @@ static void spend(
                 m->probe_bytes = fmin(fmax(r->bytes, fmax(0.9 * m->probe_bytes, 1000)), 10 * PROBE_BYTES);
 }
 
-static void take_addresses(struct subject *s, const struct monitor_result *r)
+static uint32_t server_bit(const struct monitor *m, const struct inet_addr *server)
 {
+        for (size_t i = 0; i < m->o.dns_count && i < 32; i++)
+                if (inet_addr_equal(&m->o.dns[i], server))
+                        return (uint32_t)1 << i;
+        return 0;
+}
+
+/* Servers may know different addresses, and answers may name but some of them. */
+static void take_addresses(const struct monitor *m, struct subject *s, const struct inet_addr *server,
+        const struct monitor_result *r)
+{
+        uint32_t bit = server_bit(m, server);
+
         if (!r->dns_ok || r->address_count == 0)
                 return;
-        for (size_t i = 0; i < s->count; i++)
+        for (size_t i = 0; i < s->count; i++) {
                 s->targets[i].unseen += s->targets[i].unseen < 1000;
+                s->targets[i].named_by &= ~bit;
+        }
         for (size_t i = 0; i < r->address_count; i++) {
                 long at = monitor_learn(s, &r->addresses[i]);
 
-                if (at >= 0)
-                        s->targets[at].unseen = 0;
+                if (at < 0)
+                        continue;
+                s->targets[at].unseen = 0;
+                s->targets[at].named_by |= bit;
         }
 }
 
@@ -394,13 +410,13 @@ static void take_service(struct monitor *m, struct subject *s, const struct moni
         const struct inet_addr *address = inet_addr_is_set(&r->address) ? &r->address : &p->address;
         long at;
 
-        take_addresses(s, r);
+        take_addresses(m, s, &p->dns, r);
         at = r->service_known ? monitor_learn(s, address) : monitor_find(s, &p->address, 0);
         if (at >= 0 && r->service_known)
                 monitor_judge(m, s, (size_t)at, r->service_ok, now_ms);
         else if (at >= 0 && s->targets[at].fails > 0 && !s->targets[at].is_bad)
                 s->targets[at].retry_ms = now_ms + m->o.suspect_ms; /* it said nothing: again */
-        s->last_probe_ms = now_ms;
+        s->last_probe_ms = s->heard_ms = now_ms;
         monitor_reschedule(m, s, now_ms);
 }
 
@@ -434,6 +450,7 @@ void monitor_observed(
                 /* A transfer sees what no probe sees; but the report said otherwise, so it is asked again. */
                 if (s->is_beyond_probes && s->targets[at].goods >= 2)
                         s->recheck_ms = fmin(s->recheck_ms, fmax(now_ms, m->diagnosed_ms + RECHECK_MS));
+                s->heard_ms = now_ms;
                 monitor_reschedule(m, s, now_ms);
                 if (s->count > 1)
                         s->due_ms = fmin(s->due_ms, s->last_probe_ms + OTHERS_AFTER * m->o.interval_ms);

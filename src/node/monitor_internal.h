@@ -16,7 +16,8 @@ struct target {
         bool is_checked;          /* since another one began to recover */
         bool has_result, last_good;
         unsigned fails, goods; /* in a row */
-        unsigned unseen;       /* good answers in a row without this address */
+        uint32_t named_by;     /* servers whose newest answer had it: a bit each */
+        unsigned unseen;       /* good answers in a row without it */
         double last_ms, last_fail_ms;
         double retry_ms;                /* when this very one is to be asked again; HUGE_VAL: in its turn */
         double pause_ms, not_before_ms; /* of diagnoses that it asks for */
@@ -28,6 +29,7 @@ struct subject {
         struct target *targets;
         size_t count;
         double due_ms, last_probe_ms, last_good_turn_ms;
+        double heard_ms;          /* of a probe or a transfer */
         enum monitor_state state; /* UNKNOWN, OK, DEGRADED, FAILED */
         enum monitor_state told;  /* OK, DEGRADED, FAILED: by the last event */
         enum monitor_state shown; /* state, or SUSPECT */

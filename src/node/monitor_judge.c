@@ -8,7 +8,7 @@
 
 #define CONFIRM_MS   1000.0  /* until a recovery's second attempt */
 #define HOLD_MS      10000.0 /* for the others to recover as well, before it is told */
-#define FORGET_AFTER 2       /* answers of each server without an address */
+#define FORGET_AFTER 2       /* answers without an address */
 
 /* ---- targets ---- */
 
@@ -249,7 +249,7 @@ void monitor_judge(struct monitor *m, struct subject *s, size_t at, bool ok, dou
         struct target *t = &s->targets[at];
 
         /* What the newest answers no longer name is not the service's any more. */
-        if (!ok && !t->is_fixed && s->service && t->unseen >= FORGET_AFTER * (m->o.dns_count + 1)) {
+        if (!ok && !t->is_fixed && s->service && t->named_by == 0 && t->unseen >= FORGET_AFTER) {
                 monitor_forget(s, at);
                 if (s->state == MONITOR_DEGRADED && count_bad(s) == 0)
                         begin_hold(s, now_ms);

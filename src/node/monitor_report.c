@@ -318,10 +318,13 @@ void monitor_diagnosed(struct monitor *m, const json_t *report, double now_ms)
         for (size_t i = 0; i < m->o.profile->service_count; i++) {
                 struct subject *s = &m->services[i];
                 enum monitor_state before = s->state;
+                double due_ms = s->due_ms;
 
                 take_service(m, s, report, now_ms);
                 if (s->state != before)
                         monitor_reschedule(m, s, now_ms);
+                if (s->state != MONITOR_OK)
+                        s->due_ms = fmin(s->due_ms, due_ms);
         }
         if (m->dns.count > 0)
                 monitor_reschedule(m, &m->dns, now_ms);
