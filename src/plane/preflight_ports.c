@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,7 +18,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define MAX_INODES 16
+#define MAX_INODES         16
+#define VANISHING_TRIES    4
+#define VANISHING_PAUSE_MS 50
 
 static void cleanup_dir(DIR **d)
 {

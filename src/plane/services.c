@@ -379,8 +379,8 @@ int services_new(sd_event *event, const struct plane_settings *settings, struct 
         v->arguments[1] = xstrdup("serve");
         v->arguments[2] = path_join(v->folder, "config.yml");
         strv_add(&v->sockets, settings->registry_socket);
-        add_nginx(s, "nginx", "https.sock");
-        add_nginx(s, "splitter", "mqtt.sock");
+        add_nginx(s, "nginx", "proxy/https.sock");
+        add_nginx(s, "splitter", "proxy/mqtt.sock");
         *ret = s;
         return 0;
 }

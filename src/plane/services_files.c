@@ -138,10 +138,15 @@ int services_prepare(const struct plane_settings *p, struct error *ret_error)
 {
         static const char *const names[] = {"services", "services/nginx", "services/splitter",
                 "services/mosquitto", "services/registry", "registry", "log"};
+        /* nginx lets everybody connect to its sockets, which believe what they are told of the client's
+         * address. */
+        _cleanup_free_ char *proxy = path_join(p->paths.run, "proxy");
         int r = folder_prepare(p->paths.state, 0700, ret_error);
 
         if (r == 0)
-                r = folder_prepare(p->paths.run, 0700, ret_error);
+                r = folder_prepare(p->paths.run, 0755, ret_error);
+        if (r == 0)
+                r = folder_prepare(proxy, 0700, ret_error);
         for (size_t i = 0; i < ELEMENTS(names) && r == 0; i++) {
                 _cleanup_free_ char *path = path_join(p->paths.state, names[i]);
 

@@ -75,8 +75,8 @@ char *services_splitter_configuration(const struct plane_settings *s, const stru
         text_addf(&t,
                 "stream {\n"
                 "  map $ssl_preread_alpn_protocols $backend {\n"
-                "    \"~(^|,)mqtt(,|$)\" \"unix:%s/mqtt.sock\";\n"
-                "    default \"unix:%s/https.sock\";\n"
+                "    \"~(^|,)mqtt(,|$)\" \"unix:%s/proxy/mqtt.sock\";\n"
+                "    default \"unix:%s/proxy/https.sock\";\n"
                 "  }\n"
                 "  proxy_connect_timeout 10s;\n  proxy_timeout 10m;\n  proxy_socket_keepalive on;\n"
                 "  proxy_buffer_size 4k;\n  preread_buffer_size 8k;\n  preread_timeout 10s;\n  tcp_nodelay "
@@ -88,7 +88,7 @@ char *services_splitter_configuration(const struct plane_settings *s, const stru
         text_addf(&t,
                 "    ssl_preread on;\n    proxy_protocol on;\n    proxy_pass $backend;\n"
                 "  }\n"
-                "  server {\n    listen \"unix:%s/mqtt.sock\" proxy_protocol backlog=4096;\n"
+                "  server {\n    listen \"unix:%s/proxy/mqtt.sock\" proxy_protocol backlog=4096;\n"
                 "    proxy_pass %s%s%s:%u;\n  }\n"
                 "}\n",
                 s->paths.run, s->broker_url && strchr(s->broker_host, ':') ? "[" : "",
@@ -278,7 +278,7 @@ static void add_listens(
 
         for (size_t i = 0; i < s->https_count; i++)
                 add_listen(t, f, &s->https[i], tcp);
-        text_addf(t, "    listen \"unix:%s/https.sock\" ssl http2 proxy_protocol%s;\n", s->paths.run,
+        text_addf(t, "    listen \"unix:%s/proxy/https.sock\" ssl http2 proxy_protocol%s;\n", s->paths.run,
                 is_default ? " default_server backlog=4096" : "");
 }
 

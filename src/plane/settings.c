@@ -190,14 +190,14 @@ static int parse_user(const struct value *v, struct plane_settings *s, struct er
 static int parse_profile_name(const struct value *v, struct plane_settings *s, struct error *ret_error)
 {
         size_t length = strlen(v->text);
-        bool fits = length > 0 && length <= MAX_WORD_BYTES && !strchr(".-", v->text[0]);
+        bool fits = length > 0 && length <= MAX_WORD_BYTES && v->text[0] != '-';
 
         for (size_t i = 0; i < length && fits; i++)
                 fits = isascii((unsigned char)v->text[i]) &&
-                       (isalnum((unsigned char)v->text[i]) || strchr("._-", v->text[i]));
+                       (isalnum((unsigned char)v->text[i]) || strchr("_-", v->text[i]));
         if (!fits)
                 return value_error(v, ret_error,
-                        "not a profile's name; use at most %d letters, digits, dot, _ and -", MAX_WORD_BYTES);
+                        "not a profile's name; use at most %d letters, digits, _ and -", MAX_WORD_BYTES);
         replace(&s->profile_name, xstrdup(v->text));
         return 0;
 }
@@ -419,7 +419,8 @@ static int take_options(const struct plane_options *o, struct plane_settings *s,
  * sockets' names have a limit (unix(7)). */
 static int check_paths(const struct plane_settings *s, struct error *ret_error)
 {
-        _cleanup_free_ char *shown = str_excerpt(s->paths.state, strlen(s->paths.state), 200);
+        _cleanup_free_ char *shown = str_excerpt(s->paths.state, strlen(s->paths.state), 200),
+                            *longest = path_join(s->paths.run, "proxy/https.sock");
 
         for (const char *c = s->paths.state; *c; c++)
                 if ((unsigned char)*c < ' ' || *c == 0x7f || strchr("\"'\\$;{}#*?[]", *c))
@@ -427,10 +428,10 @@ static int check_paths(const struct plane_settings *s, struct error *ret_error)
                                 "%s: nginx and mosquitto cannot take a folder with quotes, controls or one "
                                 "of \\ $ ; { } # * ? [ ] in its name; choose another --root",
                                 shown);
-        if (strlen(s->registry_socket) >= sizeof(((struct sockaddr_un *)NULL)->sun_path))
+        if (strlen(longest) >= sizeof(((struct sockaddr_un *)NULL)->sun_path))
                 return error_set(ret_error, EINVAL, "config.path",
                         "%s: longer than %zu bytes, the limit of a socket's name; choose a shorter --root",
-                        s->registry_socket, sizeof(((struct sockaddr_un *)NULL)->sun_path) - 1);
+                        longest, sizeof(((struct sockaddr_un *)NULL)->sun_path) - 1);
         return 0;
 }
 
