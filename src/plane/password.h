@@ -9,12 +9,13 @@
 
 struct passwords; /* opaque */
 int passwords_new(sd_event *event, struct passwords **ret);
+/* Waits for the one under way; what else waits is dropped, and its `done` never called. */
 struct passwords *passwords_free(struct passwords *p);
-/* At least 12 bytes, at most 1024. `done` comes from the loop; hash is NULL on failure. -EAGAIN: 64 wait
- * already. */
+/* `done` comes from the loop; hash is NULL on failure. -EAGAIN: 64 wait already; -EINVAL: not acceptable. */
 int passwords_hash(struct passwords *p, const char *password, void (*done)(const char *hash, void *userdata),
         void *userdata);
 /* `hash` NULL: takes as long as for a user that exists, and is wrong. */
 int passwords_verify(struct passwords *p, const char *password, const char *hash,
         void (*done)(bool right, void *userdata), void *userdata);
+/* At least 12 bytes, at most 1024. 0 or -EINVAL. */
 int password_is_acceptable(const char *password, struct error *ret_error);
