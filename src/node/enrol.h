@@ -1,6 +1,12 @@
 /* Registration and renewal: key, CSR, and what the plane answered, on disk so that a crash at any point
  * leaves either the old identity or the new one. The private key never leaves the machine; files are 0600.
- * Waits: for commands. */
+ * Waits: for commands.
+ *
+ * An identity is a folder, STATE/identity-…, with node.key, node.crt, grid-root.pem, PROFILE.profile and
+ * identity.json. STATE/identity is a symlink to the one in force, and STATE/node.key … are symlinks through
+ * it, so that one rename changes all of them. The key of a request that was not answered yet is
+ * STATE/node.key.new.
+ */
 #pragma once
 
 #include "node/settings.h"
@@ -15,13 +21,21 @@ struct enrol_options {
 };
 /* A second use of the token, an expired one, a root that did not sign the server, a host that is not reached:
  * each its own code and sentence. Running it again after a crash or a lost answer ends the same registration
- * (same key). A node that is registered already: -EEXIST unless `again`. */
+ * (same key). A node that is registered already: -EEXIST unless `again`. On success `s` says who the node is.
+ * As root, where there is a user "gridnode", it becomes that user before it writes. */
 int enrol_register(
         struct settings_node *s, const struct enrol_options *o, bool again, struct error *ret_error);
 /* With the present certificate, or for 90 days after its end. A new key. *ret_not_after_unix: of the new one.
  */
 int enrol_renew(
         struct settings_node *s, double timeout_ms, int64_t *ret_not_after_unix, struct error *ret_error);
-/* When the present certificate is to be renewed: two thirds of its life. 0 or -errno. */
-int enrol_renewal_time(
-        const struct settings_node *s, int64_t *ret_unix, int64_t *ret_not_after_unix, struct error *e);
+
+struct enrol_config {
+        int status;     /* 200, 204: there is none, 304: the one of `etag` */
+        char *etag;     /* NULL: none */
+        json_t *config; /* 200: checked by wire_config_parse */
+};
+void enrol_config_done(struct enrol_config *c);
+/* The configuration that the plane wants for this node, by mutual TLS. `etag` may be NULL. */
+int enrol_fetch_config(const struct settings_node *s, const char *etag, double timeout_ms,
+        struct enrol_config *ret, struct error *ret_error);
