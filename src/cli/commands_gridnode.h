@@ -9,4 +9,5 @@ int cmd_dns(struct session *s);
 int cmd_tls(struct session *s);
 int cmd_route(struct session *s);
 int cmd_trace(struct session *s);
+int cmd_probe(struct session *s);
 int cmd_explain(struct session *s);

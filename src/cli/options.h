@@ -23,6 +23,8 @@ struct settings {
         const char *server_name; /* tls --sni; "" for none */
         const char *record_type;
         bool tcp_only, mutual, pem;
+        struct inet_addr server, address; /* probe */
+        bool dns_only;
         const char *root;                 /* below which all files are */
         const char *domain, *listen;      /* gridplane serve */
         const char *organisation, *site;  /* gridplane */
@@ -85,6 +87,9 @@ enum option_name {
         OPTION_PEM,
         OPTION_TCP,
         OPTION_TYPE,
+        OPTION_SERVER,
+        OPTION_TARGET,
+        OPTION_DNS_ONLY,
         OPTION_ROOT,
         OPTION_PLANE_CONFIG,
         OPTION_DOMAIN,

@@ -68,6 +68,22 @@ static const struct command commands[] = {
                 "for arrival, since a device on the way can send one in the target's name: it is "
                 "compared with how far away another port of the same host is.\n\n" NAMES_BY_SITE,
                 "gridnode trace repo.example.net 443\twhere on the way do packets end"},
+        {"probe", cmd_probe, "make the cheap probe of a service that the daemon makes each minute", "[SERVICE]", 0, 1, COMPLETE_NOTHING,
+                NEEDS_SITE | NEEDS_PROFILE,
+                ROWS(OPTION_SERVER, OPTION_TARGET, OPTION_DNS_ONLY, OPTION_PROFILE, OPTION_SOURCE, OPTION_DEVICE,
+                        OPTION_CONFIG, OPTION_ROOT, OPTION_BUDGET, OPTION_TIMEOUT, OPTION_JSON),
+                "Asks one DNS server for the address of SERVICE's host, connects to one address and makes a TLS "
+                "handshake, judged by the profile's pinned root: less than 12 kB in all, and 3 seconds at most. "
+                "Without SERVICE only the DNS server of --server is asked, for the host of the profile's first "
+                "service.\n\n"
+                "With --json: {\"schema\": 1, \"dns\": {\"server\", \"name\", \"outcome\": \"ok\" | \"timeout\" | "
+                "\"wrong-address\" | ..., \"took_ms\", \"addresses\": []}, \"service\": {\"name\", \"address\", "
+                "\"port\", \"state\": \"ok\" | \"failed\", \"stage\": \"tcp\" | \"tls\", \"reason\", \"detail\", "
+                "\"took_ms\"}, \"bytes\": 5321}. What was not measured is null; addresses outside the profile's "
+                "ranges are left out and never connected to; bytes are an estimate of what was sent and received.",
+                "gridnode probe repo\tis the repository reachable\n"
+                "gridnode probe repo --server 198.51.100.53 --address 198.51.100.20 --json\tby this server, at this address\n"
+                "gridnode probe --server 198.51.100.53\tdoes the DNS server answer"},
         {"explain", cmd_explain, "explain a cause that a diagnosis can name, or list all", "[CODE]", 0, 1, COMPLETE_CODE,
                 NEEDS_NOTHING,
                 ROWS(OPTION_JSON),
