@@ -133,7 +133,10 @@ remove_lab() { # NAME
 
 # --- marks: what a fault has touched and reset must restore ----------------------------------------------------------
 
-mark() { : >"$S/dirty/$1"; }
+mark() {
+        [[ $PLANE == no || $1 != nginx-* ]] || STATUS=69 die "this fault needs the lab's own servers; lab up without --plane"
+        : >"$S/dirty/$1"
+}
 is_marked() { [[ -e $S/dirty/$1 ]]; }
 
 # --- packet filters --------------------------------------------------------------------------------------------------

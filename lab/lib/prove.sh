@@ -74,11 +74,12 @@ dns() { # SERVER udp|tcp [NAME]: "NOERROR 198.51.100.20 203.0.113.200", "NXDOMAI
 }
 
 tls() { # ADDRESS PORT NAME [OPTION…]: how verifying ended and who signed, silent, reset, or what is no TLS
-        local said r=0 address=$1 port=$2 name=$3
+        local said r=0 address=$1 port=$2 name=$3 CRT KEY
         shift 3
+        node_identity
         said=$(in_ns node timeout "${TLS_SECONDS:-2}" openssl s_client -connect "$address:$port" -servername "$name" \
-                -verify_hostname "$name" -CAfile "$S/node/grid-root.pem" -cert "$S/node/node.crt" -key "$S/node/node.key" \
-                -cert_chain "$S/node/node.crt" "$@" </dev/null 2>&1) || r=$?
+                -verify_hostname "$name" -CAfile "$S/node/grid-root.pem" \
+                ${CRT:+-cert "$CRT" -key "$KEY" -cert_chain "$CRT"} "$@" </dev/null 2>&1) || r=$?
         if [[ $said == *'BEGIN CERTIFICATE'* ]]; then
                 sed -nE 's/^Verification( error)?: (.*)/\2/p; s/^ *[0-9]* *i:(.*)/issuer \1/p' <<<"$said" | sort -u | paste -sd'|'
         elif ((r == 124)); then
@@ -93,11 +94,12 @@ tls() { # ADDRESS PORT NAME [OPTION…]: how verifying ended and who signed, sil
 }
 
 http() { # ADDRESS PORT NAME [PATH [OPTION…]]: "STATUS, BYTES bytes, curl CODE"
-        local address=$1 port=$2 name=$3 path=${4:-/.well-known/gridnode}
+        local address=$1 port=$2 name=$3 path=${4:-/.well-known/gridnode} CRT KEY
+        node_identity
         shift $(($# < 4 ? 3 : 4))
         in_ns node curl -sS -m "${HTTP_SECONDS:-2}" -o /dev/null --interface eth0 --noproxy '*' \
-                --resolve "$name:$port:$address" --cacert "$S/node/grid-root.pem" --cert "$S/node/node.crt" \
-                --key "$S/node/node.key" -w '%{http_code}, %{size_download} bytes, curl %{exitcode} %{errormsg} %{redirect_url}' \
+                --resolve "$name:$port:$address" --cacert "$S/node/grid-root.pem" \
+                ${CRT:+--cert "$CRT" --key "$KEY"} -w '%{http_code}, %{size_download} bytes, curl %{exitcode} %{errormsg} %{redirect_url}' \
                 "$@" "https://$name:$port$path" 2>/dev/null || true
 }
 
@@ -107,8 +109,10 @@ plain() { # ADDRESS PORT: the first line that comes back for a plain HTTP reques
 }
 
 proxy() { # PROXY NAME PORT ADDRESS: what CONNECT through it says
-        in_ns node curl -sS -m 3 -o /dev/null -p -x "$1" --cacert "$S/node/grid-root.pem" --cert "$S/node/node.crt" \
-                --key "$S/node/node.key" -w '%{http_connect} %{http_code} curl %{exitcode}' \
+        local CRT KEY
+        node_identity
+        in_ns node curl -sS -m 3 -o /dev/null -p -x "$1" --cacert "$S/node/grid-root.pem" \
+                ${CRT:+--cert "$CRT" --key "$KEY"} -w '%{http_connect} %{http_code} curl %{exitcode}' \
                 "https://$2:$3/.well-known/gridnode" 2>/dev/null || true
 }
 

@@ -227,10 +227,11 @@ dns_use() { # 1|2 KIND
 # --- all of them ---------------------------------------------------------------------------------------------------------
 
 services_start() {
-        local name
-        for name in repo control other; do nginx_write "$name"; done
-        for name in repo control other; do aside nginx_start "$name"; done
-        aside mosquitto_start
+        local name names=(repo control other)
+        [[ $PLANE == no ]] || names=(other)
+        for name in "${names[@]}"; do nginx_write "$name"; done
+        for name in "${names[@]}"; do aside nginx_start "$name"; done
+        if [[ $PLANE == yes ]]; then aside plane_start; else aside mosquitto_start; fi
         aside dns_start dns1 "${DNS[0]}" 53 right
         aside dns_start dns2 "${DNS[1]}" 53 right
         together
@@ -238,6 +239,7 @@ services_start() {
 
 services_restore() {
         local n
+        [[ $PLANE == no ]] || plane_restore
         for n in repo control; do
                 is_marked "nginx-$n" || continue
                 stop "nginx-$n"

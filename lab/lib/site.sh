@@ -204,7 +204,7 @@ CONF
 }
 
 write_site() { # [wan "KEY = VALUE" | lan "KEY = VALUE"]…
-        local wan='' lan=''
+        local wan='' lan='' CRT KEY
         [[ $# == 0 ]] || mark site
         while (($#)); do
                 case $1 in
@@ -213,33 +213,51 @@ write_site() { # [wan "KEY = VALUE" | lan "KEY = VALUE"]…
                 esac
                 shift 2
         done
-        cat >"$S/node/site.conf" <<CONF
-[node]
-name = branch-12
-certificate = $S/node/node.crt
-key = $S/node/node.key
-profile = $S/node/grid.profile
+        node_identity
+        {
+                printf '[node]\nname = branch-12\nprofile = %s\n' "$S/node/grid.profile"
+                [[ -z $CRT ]] || printf 'certificate = %s\nkey = %s\n' "$CRT" "$KEY"
+                echo
+                site_interfaces "$wan" "$lan"
+        } >"$S/node/site.conf"
+        [[ $PLANE == yes ]] || return 0
+        mkdir -p "$S/node/root/etc/gridnode"
+        { # the daemon's own: identity and profile come with its registration
+                printf '[node]\nname = branch-12\n\n'
+                site_interfaces "$wan" "$lan"
+        } >"$S/node/root/etc/gridnode/site.conf"
+}
 
+site_interfaces() { # WAN-LINES LAN-LINES
+        cat <<CONF
 [wan]
 interface = eth0
 address = $NODE/24
 gateway = $GATEWAY
 dns = ${DNS[0]};${DNS[1]}
-$wan
+$1
 [lan eth1]
 address = 10.20.0.2/24
-$lan
+$2
 CONF
 }
 
 use_certificate() { # NAME: the node's identity
+        if [[ $PLANE == yes ]]; then
+                [[ $1 == node ]] || STATUS=69 die "this fault needs the lab's own certificates; lab up without --plane"
+                return 0
+        fi
         [[ $1 == node ]] || mark site
         cp "$PKI/$1.chain" "$S/node/node.crt"
         cp "$PKI/$1.key" "$S/node/node.key"
 }
 
 site_files() {
-        cp "$PKI/grid-root.pem" "$S/node/grid-root.pem"
+        if [[ $PLANE == yes ]]; then
+                cp "$S/plane/var/lib/gridplane/ca/root.crt" "$S/node/grid-root.pem"
+        else
+                cp "$PKI/grid-root.pem" "$S/node/grid-root.pem"
+        fi
         use_certificate node
         write_profile
         write_site
@@ -273,11 +291,12 @@ site_up() {
         site_congestion
         site_offloads
         site_firewall
-        printf 'PKI=%q WIRE=%q CLOCK=%q DELAY_MS=%q\n' "$PKI" "$WIRE" "$CLOCK" "$DELAY_MS" >"$S/settings"
+        printf 'PKI=%q WIRE=%q CLOCK=%q DELAY_MS=%q PLANE=%q GRIDPLANE=%q\n' "$PKI" "$WIRE" "$CLOCK" "$DELAY_MS" \
+                "$PLANE" "$GRIDPLANE" >"$S/settings"
         wire_start
-        site_files
         head -c 262144 /dev/zero | tr '\0' 'g' >"$S/www/payload"
         services_start
+        site_files
         site_node
         trap - ERR
         echo healthy >"$S/fault"
