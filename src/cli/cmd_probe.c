@@ -26,7 +26,14 @@ struct answers {
         const struct measurement *dns, *service;
         struct inet_addr *addresses; /* of DNS, those within the profile's ranges */
         size_t address_count;
+        bool out_of_time;
 };
+
+/* What was begun and had no end within the time has failed: a server that accepts and stays silent, say. */
+static enum measurement_outcome outcome_of(const struct answers *a, const struct measurement *m)
+{
+        return m->outcome == OUTCOME_NOT_TESTED && a->out_of_time ? OUTCOME_TIMEOUT : m->outcome;
+}
 
 /* ---- what to ask ---- */
 
@@ -127,6 +134,7 @@ static void ask(const struct session *s, struct measure *m, const struct questio
                 measure_run(m, NULL, NULL);
         }
         ret->service = find(l, false);
+        ret->out_of_time = measure_is_over(m) && !measure_was_stopped(m);
 }
 
 /* An estimate from above, headers included. */
@@ -152,11 +160,13 @@ static double count_bytes(const struct answers *a)
 
 static const char *dns_outcome(const struct answers *a)
 {
-        if (a->dns->outcome == OUTCOME_OK && a->dns->addresses.count > 0 && a->address_count == 0)
+        enum measurement_outcome outcome = outcome_of(a, a->dns);
+
+        if (outcome == OUTCOME_OK && a->dns->addresses.count == 0)
+                outcome = OUTCOME_NO_DATA;
+        if (outcome == OUTCOME_OK && a->address_count == 0)
                 return "wrong-address";
-        if (a->dns->outcome == OUTCOME_OK && a->dns->addresses.count == 0)
-                return measurement_outcome_to_string(OUTCOME_NO_DATA);
-        return measurement_outcome_to_string(a->dns->outcome);
+        return measurement_outcome_to_string(outcome);
 }
 
 static bool write_dns(struct writer *w, const struct question *q, const struct answers *a)
@@ -181,8 +191,9 @@ static bool write_dns(struct writer *w, const struct question *q, const struct a
         return is_ok;
 }
 
-static bool write_service(struct writer *w, const struct question *q, const struct measurement *m)
+static bool write_service(struct writer *w, const struct question *q, const struct answers *a)
 {
+        const struct measurement *m = a->service;
         char text[INET_ADDR_TEXT];
         bool is_ok = m->outcome == OUTCOME_OK;
 
@@ -197,7 +208,7 @@ static bool write_service(struct writer *w, const struct question *q, const stru
                                       : m->spec.kind == MEASUREMENT_TCP ? STAGE_TCP
                                                                         : STAGE_TLS));
         if (!is_ok)
-                writer_text(w, "reason", "reason", "%s", measurement_outcome_to_string(m->outcome));
+                writer_text(w, "reason", "reason", "%s", measurement_outcome_to_string(outcome_of(a, m)));
         if (!is_ok && m->error_text)
                 writer_text(w, "detail", "detail", "%s", m->error_text);
         writer_number(w, "took_ms", "took", m->took_ms, "ms");
@@ -212,12 +223,12 @@ static int tell(const struct session *s, const struct question *q, const struct 
         int status;
 
         writer_integer(w, "schema", WRITER_HIDDEN, 1);
-        if (a->dns && a->dns->outcome != OUTCOME_NOT_TESTED)
+        if (a->dns && outcome_of(a, a->dns) != OUTCOME_NOT_TESTED)
                 *(write_dns(w, q, a) ? &good : &bad) += 1;
         else
                 writer_null(w, "dns");
-        if (a->service && a->service->outcome != OUTCOME_NOT_TESTED)
-                *(write_service(w, q, a->service) ? &good : &bad) += 1;
+        if (a->service && outcome_of(a, a->service) != OUTCOME_NOT_TESTED)
+                *(write_service(w, q, a) ? &good : &bad) += 1;
         else
                 writer_null(w, "service");
         writer_integer(w, "bytes", "bytes on the wire, about", (long long)count_bytes(a));
