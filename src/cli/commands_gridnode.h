@@ -11,3 +11,6 @@ int cmd_route(struct session *s);
 int cmd_trace(struct session *s);
 int cmd_probe(struct session *s);
 int cmd_explain(struct session *s);
+int cmd_run(struct session *s);
+int cmd_status(struct session *s);
+int cmd_events(struct session *s);

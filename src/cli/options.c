@@ -91,6 +91,8 @@ static const struct option_row rows[OPTION_COUNT] = {
                 OPTION_TEXT, output_path, COMPLETE_FILE),
         [OPTION_CSV] = ROW("csv", 0, NULL, "write comma-separated values (RFC 4180)",
                 OPTION_FLAG, csv, COMPLETE_NOTHING),
+        [OPTION_COUNT_OF] =
+                ROW("count", 0, "NUMBER", "show so many, 1 to 1000; default 50", OPTION_TEXT, count, COMPLETE_NOTHING),
         [OPTION_FOLLOW] = ROW("follow", 0, NULL, "go on with those that come, until interrupted",
                 OPTION_FLAG, follow, COMPLETE_NOTHING),
         [OPTION_OPEN] = ROW("open", 0, NULL, "only those that go on",

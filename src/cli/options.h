@@ -30,7 +30,7 @@ struct settings {
         const char *organisation, *site;  /* gridplane */
         const char *role, *password_path; /* gridplane user */
         const char *node, *event_name, *cause, *severity, *since, *until;
-        const char *expires_days, *output_path;
+        const char *expires_days, *output_path, *count;
         bool csv, follow, open_only;
         bool help, version;
 };
@@ -108,6 +108,7 @@ enum option_name {
         OPTION_OUTPUT,
         OPTION_CSV,
         OPTION_FOLLOW,
+        OPTION_COUNT_OF,
         OPTION_OPEN,
         OPTION_TOOL_TIMEOUT,
         OPTION_HELP,

@@ -89,6 +89,24 @@ static const struct command commands[] = {
                 ROWS(OPTION_JSON),
                 "Says what the cause means, what proves it, what it must not be confused with, and what mends it.",
                 "gridnode explain tcp.dropped\twhat does that mean"},
+        {"run", cmd_run, "run the node's daemon", "", 0, 0, COMPLETE_NOTHING, NEEDS_NOTHING,
+                ROWS(OPTION_ROOT, OPTION_CONFIG, OPTION_VERBOSE),
+                "Keeps the control channel, probes each service once a minute, diagnoses what fails and reports it, brings "
+                "up the LANs and the wanted configuration, runs the tools that the control plane asks for. Loses no event: "
+                "they are kept until the control plane has stored them.\n\n"
+                "Started as root it starts gridnode-helper and becomes the user gridnode, when there is one, with the "
+                "capabilities CAP_NET_RAW and CAP_NET_BIND_SERVICE. Ends with SIGTERM or SIGINT. The node must be registered.",
+                "systemctl start gridnode\tthe usual way\n"
+                "gridnode run --root /srv/node\twithout systemd, everything below one folder"},
+        {"status", cmd_status, "show what the daemon knows: ways, jobs, configuration", "", 0, 0, COMPLETE_NOTHING, NEEDS_NOTHING,
+                ROWS(OPTION_JSON, OPTION_ROOT),
+                "The WAN's address, DNS, control plane, software repository and configuration endpoint; the three jobs and "
+                "what waits; the last diagnosis. For root and the group gridnode.",
+                "gridnode status\tis all well"},
+        {"events", cmd_events, "show the events that this node recorded", "", 0, 0, COMPLETE_NOTHING, NEEDS_NOTHING,
+                ROWS(OPTION_COUNT_OF, OPTION_FOLLOW, OPTION_JSON, OPTION_ROOT),
+                "The oldest first. With --json one object a line.",
+                "gridnode events --follow\tgo on with those to come"},
         {"help", cmd_help, "show the help of a command", "[COMMAND]", 0, 1, COMPLETE_COMMAND,
                 NEEDS_NOTHING,
                 ROWS(OPTION_HELP),
