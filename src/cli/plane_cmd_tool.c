@@ -5,6 +5,7 @@
 
 #include "base/cleanup.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <sysexits.h>
 
@@ -55,8 +56,9 @@ static json_t *request_of(const struct session *s)
 
         for (int i = 2; i < s->argument_count; i++)
                 json_array_append_new(arguments, json_string(s->arguments[i]));
-        return json_pack("{s:s,s:o,s:f}", "tool", s->arguments[1], "arguments", arguments, "timeout_s",
-                s->settings.budget_s > 0 ? s->settings.budget_s : (double)DEFAULT_TIMEOUT_S);
+        return json_pack("{s:s,s:o,s:I}", "tool", s->arguments[1], "arguments", arguments, "timeout_s",
+                s->settings.budget_s > 0 ? (json_int_t)ceil(s->settings.budget_s)
+                                         : (json_int_t)DEFAULT_TIMEOUT_S);
 }
 
 /* An interrupt ends the tool at the node, too. */

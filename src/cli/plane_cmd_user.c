@@ -147,7 +147,7 @@ int cmd_token_add(struct session *s)
         if (status == EXIT_SUCCESS && s->settings.json)
                 plane_show_json(a.json);
         else if (status == EXIT_SUCCESS)
-                status = plane_show_secret(s, json_string_value(json_object_get(a.json, "token")));
+                status = plane_show_secret(s, json_string_value(json_object_get(a.json, "secret")));
         plane_answer_done(&a);
         return status;
 }

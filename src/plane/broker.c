@@ -17,6 +17,7 @@
 
 #define CLIENT_ID        "plane"
 #define KEEPALIVE_S      15
+#define TOLD_AT          3
 #define CONNECT_MS       10000
 #define ABSENT_AFTER_MS  90000 /* a broker that came back: who has not by then is gone */
 #define LOG_WINDOW_US    ((uint64_t)60 * 1000000)
@@ -317,7 +318,8 @@ static void on_closed(const struct error *e, void *userdata)
         struct broker *b = userdata;
 
         b->mqtt = mqtt_free(b->mqtt, false);
-        if (b->counts.connected || b->backoff.attempt == 0)
+        /* At the start the broker needs a moment; after that it is told once. */
+        if (b->counts.connected || b->backoff.attempt == TOLD_AT)
                 log_event(LOG_LEVEL_WARNING, "no connection to the broker", "code", e->code, "reason",
                         e->text, NULL);
         b->counts.connected = false;
