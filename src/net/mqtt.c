@@ -49,6 +49,7 @@ struct mqtt {
         size_t maximum_message_bytes, unsent_bytes;
         char library_error[256]; /* the first that libmosquitto logged in this call */
         int reason;              /* of CONNACK or DISCONNECT */
+        int early_number;        /* what the socket said before the loop could ask it */
         bool is_refused, is_accepted, is_told, broken;
         /* Calls into libmosquitto and the caller that are under way: what is freed meanwhile goes after. */
         unsigned depth;
@@ -214,7 +215,10 @@ static const char *tls_reason(const struct mqtt *m, int number)
 
         if (problem)
                 return problem;
-        return m->library_error[0] ? m->library_error : number ? strerror(number) : "the peer closed it";
+        if (m->library_error[0])
+                return m->library_error;
+        /* EPROTO is what libmosquitto makes of every failure of SSL_read and SSL_write. */
+        return number && number != EPROTO ? strerror(number) : "the peer closed it";
 }
 
 /* A call of libmosquitto failed; `number` is the errno that it left. */
@@ -294,7 +298,7 @@ static void tcp_is_done(struct mqtt *m, uint32_t events)
         if (getsockopt(m->fd, SOL_SOCKET, SO_ERROR, &number, &length) < 0)
                 number = errno;
         if (number == 0 && events & EPOLLHUP)
-                number = ECONNRESET;
+                number = m->early_number ? m->early_number : ECONNRESET;
         if (number)
                 close_with(m, number, "mqtt.tcp", "TCP connection failed: %s", strerror(number));
         else if (events & EPOLLOUT)
@@ -322,15 +326,27 @@ static void receive(struct mqtt *m)
 
         errno = 0;
         rc = mosquitto_loop_read(m->client, 1);
-        if (!survives(m, rc, errno))
-                return;
-        if (m->is_accepted && m->stage == STAGE_MQTT) {
-                m->stage = STAGE_CONNECTED;
-                m->deadline = sd_event_source_disable_unref(m->deadline);
-                sd_event_source_set_enabled(m->look, SD_EVENT_ON);
-                if (!m->is_freed && m->handlers.on_connected)
-                        m->handlers.on_connected(m->handlers.userdata);
-        }
+        survives(m, rc, errno);
+}
+
+static void welcome(struct mqtt *m)
+{
+        m->stage = STAGE_CONNECTED;
+        m->deadline = sd_event_source_disable_unref(m->deadline);
+        sd_event_source_set_enabled(m->look, SD_EVENT_ON);
+        if (!m->is_freed && m->handlers.on_connected)
+                m->handlers.on_connected(m->handlers.userdata);
+}
+
+/* What follows from whatever was done, and the way out of every event. */
+static void settle(struct mqtt *m)
+{
+        if (m->is_accepted && m->stage == STAGE_MQTT)
+                welcome(m);
+        if (m->stage != STAGE_CLOSED && !m->is_freed)
+                flush(m);
+        tell(m);
+        leave(m);
 }
 
 static int on_io(sd_event_source *source, int fd, uint32_t events, void *userdata)
@@ -345,10 +361,7 @@ static int on_io(sd_event_source *source, int fd, uint32_t events, void *userdat
                 shake_hands(m, events);
         else if (m->stage != STAGE_TCP && m->stage != STAGE_CLOSED && events & ~(uint32_t)EPOLLOUT)
                 receive(m);
-        if (m->stage != STAGE_CLOSED && !m->is_freed)
-                flush(m);
-        tell(m);
-        leave(m);
+        settle(m);
         return 0;
 }
 
@@ -365,8 +378,7 @@ static int on_deadline(sd_event_source *source, uint64_t now_us, void *userdata)
         enter(m);
         close_with(m, ETIMEDOUT, "mqtt.timeout", "%s within %.3g s", missing[m->stage],
                 m->connect_timeout_ms / 1000);
-        tell(m);
-        leave(m);
+        settle(m);
         return 0;
 }
 
@@ -388,14 +400,13 @@ static int on_look(sd_event_source *source, uint64_t now_us, void *userdata)
         sd_event_source_set_time_relative(source, look_interval_us(m));
         errno = 0;
         rc = mosquitto_loop_misc(m->client);
-        if (survives(m, rc, errno))
-                flush(m);
-        tell(m);
-        leave(m);
+        survives(m, rc, errno);
+        settle(m);
         return 0;
 }
 
-/* Bytes that TLS has decrypted already, and a connection that was found broken while publishing. */
+/* Bytes that TLS has decrypted already, a connection that was found broken while publishing, one that never
+ * began. */
 static int on_later(sd_event_source *source, void *userdata)
 {
         struct mqtt *m = userdata;
@@ -404,38 +415,36 @@ static int on_later(sd_event_source *source, void *userdata)
         enter(m);
         if (m->broken)
                 close_for(m, MOSQ_ERR_CONN_LOST, 0);
-        else
+        else if (m->stage != STAGE_CLOSED)
                 receive(m);
-        if (m->stage != STAGE_CLOSED && !m->is_freed)
-                flush(m);
-        tell(m);
-        leave(m);
+        settle(m);
         return 0;
 }
 
 static int add_sources(struct mqtt *m, sd_event *event, int priority)
 {
         uint64_t timeout_us = (uint64_t)(m->connect_timeout_ms * US_PER_MS);
-        int r = sd_event_add_io(event, &m->io, m->fd, EPOLLIN | EPOLLOUT, on_io, m);
+        int r = sd_event_add_defer(event, &m->later, on_later, m);
 
-        if (r >= 0)
+        if (r >= 0 && m->stage != STAGE_CLOSED)
+                r = sd_event_source_set_enabled(m->later, SD_EVENT_OFF);
+        if (r >= 0 && m->stage != STAGE_CLOSED)
+                r = sd_event_add_io(event, &m->io, m->fd, EPOLLIN | EPOLLOUT, on_io, m);
+        if (r >= 0 && m->stage != STAGE_CLOSED)
                 r = sd_event_add_time_relative(
                         event, &m->deadline, CLOCK_MONOTONIC, timeout_us, 1, on_deadline, m);
-        if (r >= 0)
+        if (r >= 0 && m->stage != STAGE_CLOSED)
                 r = sd_event_add_time_relative(
                         event, &m->look, CLOCK_MONOTONIC, look_interval_us(m), LOOK_ACCURACY_US, on_look, m);
-        if (r >= 0)
-                r = sd_event_source_set_enabled(m->look, SD_EVENT_OFF);
-        if (r >= 0)
-                r = sd_event_add_defer(event, &m->later, on_later, m);
-        if (r >= 0)
-                r = sd_event_source_set_enabled(m->later, SD_EVENT_OFF);
         if (r < 0)
                 return r;
+        sd_event_source_set_priority(m->later, priority);
+        if (m->stage == STAGE_CLOSED)
+                return 0;
+        sd_event_source_set_enabled(m->look, SD_EVENT_OFF);
         sd_event_source_set_priority(m->io, priority);
         sd_event_source_set_priority(m->deadline, priority);
         sd_event_source_set_priority(m->look, priority);
-        sd_event_source_set_priority(m->later, priority);
         return 0;
 }
 
@@ -480,10 +489,21 @@ static int set_up_client(struct mqtt *m, const struct mqtt_options *o)
         return rc;
 }
 
-/* Starts the connection. A literal address is not looked up; TCP and TLS go on in the loop. */
-static int start(struct mqtt *m, const struct mqtt_options *o, struct error *ret_error)
+/* Whether TCP took any byte: then it was connected, whatever has become of it. */
+static bool has_sent(const struct mqtt *m)
+{
+        SSL *ssl = mosquitto_ssl_get(m->client);
+
+        return ssl ? BIO_number_written(SSL_get_wbio(ssl)) > 0 : !mosquitto_want_write(m->client);
+}
+
+/* Starts the connection. A literal address is not looked up; TCP and TLS go on in the loop. What fails at
+ * once is told from there, too, so that callers know one way only. */
+static void start(struct mqtt *m, const struct mqtt_options *o)
 {
         char host[INET_ADDR_TEXT], source[INET_ADDR_TEXT];
+        struct sockaddr_storage peer;
+        socklen_t length = sizeof peer;
         int rc, number;
 
         inet_addr_format(&o->address.address, host);
@@ -493,21 +513,23 @@ static int start(struct mqtt *m, const struct mqtt_options *o, struct error *ret
                 o->unix_path ? 0 : o->address.port, (int)m->keepalive_s,
                 inet_addr_is_set(&o->source) && !o->unix_path ? source : NULL);
         number = errno;
-        if (rc != MOSQ_ERR_SUCCESS) {
-                if (rc == MOSQ_ERR_TLS)
-                        return error_set(ret_error, EPROTO, "mqtt.tls", "%s: TLS cannot be started: %s",
-                                m->peer, tls_reason(m, number));
-                number = number ? number : EIO;
-                return error_set(ret_error, number, "mqtt.tcp", "%s: cannot connect: %s", m->peer,
-                        rc == MOSQ_ERR_ERRNO ? strerror(number) : mosquitto_strerror(rc));
-        }
+        if (rc == MOSQ_ERR_TLS || (m->tls && number == EPROTO)) /* on a fast way TLS may be over by now */
+                close_with(m, EPROTO, "mqtt.tls", "TLS handshake failed: %s", tls_reason(m, number));
+        else if (rc != MOSQ_ERR_SUCCESS)
+                close_with(m, number ? number : EIO, "mqtt.tcp", "%s failed: %s",
+                        o->unix_path ? "the connection" : "TCP connection",
+                        rc == MOSQ_ERR_ERRNO && number ? strerror(number) : mosquitto_strerror(rc));
+        if (m->stage == STAGE_CLOSED)
+                return;
         /* libmosquitto does not: children must not get it. */
         fcntl(mosquitto_socket(m->client), F_SETFD, FD_CLOEXEC);
         m->fd = fcntl(mosquitto_socket(m->client), F_DUPFD_CLOEXEC, 3);
         if (m->fd < 0)
-                return error_set(ret_error, errno, "mqtt.tcp", "%s: %s", m->peer, strerror(errno));
-        m->stage = o->unix_path ? STAGE_MQTT : STAGE_TCP;
-        return 0;
+                close_with(m, errno, "mqtt.tcp", "%s", strerror(errno));
+        else if (has_sent(m) || getpeername(m->fd, (struct sockaddr *)&peer, &length) == 0)
+                m->stage = m->tls ? STAGE_TLS : STAGE_MQTT;
+        else
+                m->early_number = number == EAGAIN || number == EINPROGRESS ? 0 : number;
 }
 
 static int check_options(const struct mqtt_options *o, struct error *ret_error)
@@ -542,9 +564,8 @@ int mqtt_connect(sd_event *event, const struct mqtt_options *o, const struct mqt
         if (!m->client || set_up_client(m, o) != MOSQ_ERR_SUCCESS)
                 r = error_set(ret_error, EINVAL, "mqtt.tcp", "%s: libmosquitto does not take the settings",
                         m->peer);
-        if (r == 0)
-                r = start(m, o, ret_error);
         if (r == 0) {
+                start(m, o);
                 r = add_sources(m, event, o->priority);
                 if (r < 0)
                         error_set(ret_error, -r, "mqtt.tcp", "%s: %s", m->peer, strerror(-r));
@@ -562,6 +583,17 @@ int mqtt_connect(sd_event *event, const struct mqtt_options *o, const struct mqt
 bool mqtt_is_connected(const struct mqtt *m)
 {
         return m && m->stage == STAGE_CONNECTED && !m->is_freed && !m->broken;
+}
+
+void mqtt_local_address(const struct mqtt *m, struct inet_addr *ret)
+{
+        struct sockaddr_storage own = {0};
+        socklen_t length = sizeof own;
+        struct endpoint e = {0};
+
+        if (m->fd >= 0 && getsockname(m->fd, (struct sockaddr *)&own, &length) == 0)
+                endpoint_from_sockaddr((struct sockaddr *)&own, &e);
+        *ret = e.address;
 }
 
 /* libmosquitto's results as ours; what says that the connection is gone is told from the loop. */

@@ -45,12 +45,15 @@ struct mqtt_handlers {
         void *userdata;
 };
 
-/* Starts to connect. Callbacks never come from within this call. 0 or -errno. */
+/* Starts to connect. Callbacks never come from within this call: what the network refuses at once comes by
+ * on_closed, too. 0, or -errno for options that cannot be. */
 int mqtt_connect(sd_event *event, const struct mqtt_options *o, const struct mqtt_handlers *h,
         struct mqtt **ret, struct error *ret_error);
 /* Sends DISCONNECT when connected (so that no will is sent only with `clean`), closes. No callback. */
 struct mqtt *mqtt_free(struct mqtt *m, bool clean);
 bool mqtt_is_connected(const struct mqtt *m);
+/* The address of this host that the connection has; unset when there is none (yet), or by a Unix socket. */
+void mqtt_local_address(const struct mqtt *m, struct inet_addr *ret);
 /* 0 or -errno (-ENOTCONN, -EMSGSIZE, -ENOBUFS). *ret_message_id may be NULL. */
 int mqtt_publish(struct mqtt *m, const char *topic, const void *payload, size_t length, int qos, bool retain,
         int *ret_message_id);
