@@ -20,7 +20,8 @@ static const struct program {
         unsigned least[3];
         const char *why; /* that version */
 } programs[] = {
-        {"nginx", "-V", "nginx-light and libnginx-mod-stream", {1, 19, 4}, "ssl_reject_handshake"},
+        {"nginx", "-V", "nginx-light and libnginx-mod-stream", {1, 21, 1},
+                "its refusal of smuggled requests"},
         {"mosquitto", "-h", "mosquitto", {2, 0, 0}, "Unix sockets and its safe defaults"},
         {"docker-registry", "--version", "docker-registry", {2, 7, 0}, "uploads that go on"},
 };

@@ -282,12 +282,14 @@ static void add_listens(
                 is_default ? " default_server backlog=4096" : "");
 }
 
-/* Who asks for no name or for another's gets an alert, or 421 where only the Host is another. */
+/* Who asks for no name or for another's sees the certificate all the same, and then 421: who looks for a
+ * filter by name, or tries an address by hand, must be able to tell us from it. */
 static void add_default_server(struct text *t, const struct plane_settings *s, const struct services_facts *f)
 {
         text_add(t, "  server {\n");
         add_listens(t, s, f, true);
-        text_add(t, "    server_name _;\n    ssl_reject_handshake on;\n");
+        text_addf(t, "    server_name _;\n    ssl_certificate \"%s\";\n    ssl_certificate_key \"%s\";\n",
+                f->certificate, f->key);
         add_problems(t);
         text_add(t, "    location / { return 421; }\n  }\n");
 }
