@@ -202,10 +202,13 @@ static int want_addresses(struct network *n, const struct helper_network *wanted
         return 0;
 }
 
-static bool hop_is_near(const struct made *m, int ifindex, const struct inet_addr *hop)
+/* Of what is there, what this helper made does not count: it may be about to go. */
+static bool hop_is_near(const struct made *m, bool others_only, int ifindex, const struct inet_addr *hop)
 {
         for (size_t i = 0; i < m->address_count; i++)
-                if (m->addresses[i].ifindex == ifindex && cidr_contains(&m->addresses[i].address, hop) &&
+                if (m->addresses[i].ifindex == ifindex &&
+                        !(others_only && m->addresses[i].protocol == HELPER_ROUTE_PROTOCOL) &&
+                        cidr_contains(&m->addresses[i].address, hop) &&
                         !inet_addr_equal(&m->addresses[i].address.address, hop))
                         return true;
         return hop->family == AF_INET6 && inet_addr_is_link_local(hop);
@@ -229,7 +232,8 @@ static int check_way(struct network *n, const struct helper_route *w, int ifinde
                         "the route %s on %s has no next hop, and %s is not the WAN", destination,
                         w->interface, w->interface);
         }
-        if (hop_is_near(wanted, ifindex, &w->next_hop) || hop_is_near(present, ifindex, &w->next_hop) ||
+        if (hop_is_near(wanted, false, ifindex, &w->next_hop) ||
+                hop_is_near(present, true, ifindex, &w->next_hop) ||
                 (is_wan && inet_addr_equal(&n->wan.next_hop, &w->next_hop)))
                 return 0;
         return error_set(n->error, EPERM, "helper.route",

@@ -345,6 +345,12 @@ static void test_refused(void **state)
         wish_route(&w, "eth1", "10.40.0.0/16", "192.0.2.1", 1024); /* the WAN's gateway, elsewhere */
         refuse(&w, EPERM, "the next hop is on no network");
         w = ordinary();
+        grant(&w);
+        w = ordinary();
+        w.n.address_count = 0;
+        wish_address(&w, "eth1", "10.21.0.2/24"); /* the next hop's network goes with the address before */
+        refuse(&w, EPERM, "the next hop is on no network");
+        w = ordinary();
         wish_route(&w, "eth1", "10.40.0.0/16", NULL, 1024);
         refuse(&w, EPERM, "has no next hop, and eth1 is not the WAN");
         w = ordinary();
