@@ -24,6 +24,7 @@ static struct inet_addr client_address(const struct exchange *x)
 
 static void log_wrong(struct exchange *x, const char *code)
 {
+        const char *header = api_header(x, "X-Forwarded-For");
         struct inet_addr a = client_address(x);
         char from[INET_ADDR_TEXT], count[16];
         unsigned suppressed = 0;
@@ -32,7 +33,7 @@ static void log_wrong(struct exchange *x, const char *code)
                 return;
         snprintf(count, sizeof count, "%u", suppressed);
         log_event(LOG_LEVEL_WARNING, "A registration or renewal was refused", "code", code, "from",
-                inet_addr_format(&a, from), "suppressed", suppressed ? count : NULL, NULL);
+                header ? inet_addr_format(&a, from) : NULL, "suppressed", suppressed ? count : NULL, NULL);
 }
 
 static void refuse(struct exchange *x, unsigned status, const char *code, const char *detail)
@@ -179,7 +180,7 @@ void api_node_register(struct exchange *x)
         if (!take_enrolment(x, false, &enrolment, &request))
                 return;
         r = plane_node_redeem(
-                x->api->options.store, enrolment.token, request.public_key_sha256, api_now_ms(), &node, &e);
+                x->api->options.store, enrolment.token, request.public_key_sha256, now, &node, &e);
         if (r < 0)
                 refuse_token(x, r, &e);
         else {
