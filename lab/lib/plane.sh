@@ -31,18 +31,13 @@ CONF
 }
 
 plane_start() {
-        local p
-        plane_write
-        start_in inet plane "$GRIDPLANE" serve --root "$S/plane" --domain grid.example
-        for p in 443 8443; do wait_listening inet "$p" plane; done
-        plane_wait
-}
-
-# Ports are there before what stands behind them.
-plane_wait() {
         local tries
-        for ((tries = 0; tries < 300; tries++)); do
-                [[ ! -S $S/plane/run/gridplane/broker.sock ]] || return 0
+        plane_write
+        rm -f "$S/log/plane.log" # it may say of an earlier one that it is ready
+        start_in inet plane "$GRIDPLANE" serve --root "$S/plane" --domain grid.example
+        # It says when all of its servers answer; ports alone may be those of servers whose plane was killed.
+        for ((tries = 0; tries < 600; tries++)); do
+                ! grep -qs 'the control plane is ready' "$S/log/plane.log" || return 0
                 [[ -d /proc/$(pid_of plane) ]] || break
                 sleep 0.05
         done

@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -45,20 +46,60 @@ static bool gridplane_runs(const struct plane_settings *s)
 
 /* ---- who listens ---- */
 
-/* Sockets that listen on the port, in one file of proc(5). */
-static size_t find_inodes(const char *path, uint16_t port, unsigned long *ret, size_t maximum)
+/* The local address of a line of /proc/net/tcp or tcp6: words of 32 bits, each as the machine has it in
+ * memory. An address of IPv4 in a socket of IPv6 is given as the former. */
+static bool parse_address(const char *hex, struct inet_addr *ret)
+{
+        static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
+        size_t words = strlen(hex) / 8;
+        uint32_t parts[4] = {0};
+
+        if (strlen(hex) % 8 || (words != 1 && words != 4))
+                return false;
+        for (size_t i = 0; i < words; i++)
+                if (sscanf(hex + i * 8, "%8" SCNx32, &parts[i]) != 1)
+                        return false;
+        *ret = (struct inet_addr){.family = words == 1 ? AF_INET : AF_INET6};
+        memcpy(ret->bytes, parts, words * 4);
+        if (words == 4 && memcmp(ret->bytes, mapped, sizeof(mapped)) == 0) {
+                *ret = (struct inet_addr){.family = AF_INET};
+                memcpy(ret->bytes, &parts[3], 4);
+        }
+        return true;
+}
+
+static bool is_any(const struct inet_addr *a)
+{
+        static const uint8_t zeros[16];
+
+        return memcmp(a->bytes, zeros, inet_addr_bits(a) / 8) == 0;
+}
+
+/* Whether a socket there keeps one from listening here: the same address, or one of them is all addresses (of
+ * IPv6 those of IPv4 may be among them). */
+static bool collides(const struct inet_addr *there, const struct inet_addr *here)
+{
+        if (there->family != here->family)
+                return there->family == AF_INET6 && is_any(there);
+        return is_any(there) || is_any(here) || inet_addr_equal(there, here);
+}
+
+/* Sockets that listen where we want to, in one file of proc(5). */
+static size_t find_inodes(const char *path, const struct endpoint *e, unsigned long *ret, size_t maximum)
 {
         _cleanup_(cleanup_file) FILE *f = fopen(path, "re");
-        char line[512];
+        char line[512], hex[33];
         size_t count = 0;
 
         while (f && count < maximum && fgets(line, sizeof(line), f)) {
-                unsigned local_port, state;
+                struct inet_addr address;
+                unsigned port, state;
                 unsigned long inode;
 
-                if (sscanf(line, " %*u: %*[0-9A-Fa-f]:%x %*[0-9A-Fa-f]:%*x %x %*s %*s %*s %*u %*u %lu",
-                            &local_port, &state, &inode) == 3 &&
-                        state == 10 /* TCP_LISTEN */ && local_port == port)
+                if (sscanf(line, " %*u: %32[0-9A-Fa-f]:%x %*[0-9A-Fa-f]:%*x %x %*s %*s %*s %*u %*u %lu", hex,
+                            &port, &state, &inode) == 4 &&
+                        state == TCP_LISTEN && port == e->port && parse_address(hex, &address) &&
+                        collides(&address, &e->address))
                         ret[count++] = inode;
         }
         return count;
@@ -86,33 +127,33 @@ static bool has_socket(const char *pid, const unsigned long *inodes, size_t coun
 }
 
 /* "nginx (process 812)", or NULL; *ret_is_ours: a server of this root, which the next start stops. */
-static char *find_owner(const struct plane_settings *s, uint16_t port, bool *ret_is_ours)
+static char *find_owner(const struct plane_settings *s, const struct endpoint *e, bool *ret_is_ours)
 {
         static const char *const tables[] = {"/proc/net/tcp", "/proc/net/tcp6"};
         _cleanup_(cleanup_dir) DIR *proc = opendir("/proc");
         _cleanup_free_ char *services = path_join(s->paths.state, "services/");
         unsigned long inodes[MAX_INODES];
-        struct dirent *e;
+        struct dirent *d;
         size_t count = 0;
 
         *ret_is_ours = false;
         for (size_t i = 0; i < ELEMENTS(tables); i++)
-                count += find_inodes(tables[i], port, inodes + count, MAX_INODES - count);
-        while (proc && count > 0 && (e = readdir(proc))) {
+                count += find_inodes(tables[i], e, inodes + count, MAX_INODES - count);
+        while (proc && count > 0 && (d = readdir(proc))) {
                 _cleanup_free_ char *name_path = NULL, *cwd_path = NULL, *name = NULL;
                 char cwd[PATH_MAX] = "";
                 size_t length;
 
-                if (e->d_name[0] < '1' || e->d_name[0] > '9' || !has_socket(e->d_name, inodes, count))
+                if (d->d_name[0] < '1' || d->d_name[0] > '9' || !has_socket(d->d_name, inodes, count))
                         continue;
-                cwd_path = xasprintf("/proc/%s/cwd", e->d_name);
+                cwd_path = xasprintf("/proc/%s/cwd", d->d_name);
                 if (readlink(cwd_path, cwd, sizeof(cwd) - 1) > 0)
                         *ret_is_ours = str_starts_with(cwd, services);
-                name_path = xasprintf("/proc/%s/comm", e->d_name);
+                name_path = xasprintf("/proc/%s/comm", d->d_name);
                 if (file_read(name_path, 64, &name, &length, NULL) < 0)
-                        return xasprintf("process %s", e->d_name);
+                        return xasprintf("process %s", d->d_name);
                 name[strcspn(name, "\n")] = '\0';
-                return xasprintf("%s (process %s)", name, e->d_name);
+                return xasprintf("%s (process %s)", name, d->d_name);
         }
         return NULL;
 }
@@ -145,7 +186,7 @@ static void explain(
         endpoint_format(e, text);
         switch (problem) {
         case EADDRINUSE:
-                owner = find_owner(s, e->port, &is_ours);
+                owner = find_owner(s, e, &is_ours);
                 if (!is_ours && !(runs && !owner))
                         finding_add(f, true, "port.taken",
                                 "%s is taken by %s; stop that, or choose another port (listen and [broker] "
