@@ -140,7 +140,7 @@ static void ask(const struct session *s, struct measure *m, const struct questio
 /* An estimate from above, headers included. */
 static double count_bytes(const struct answers *a)
 {
-        double sum = 0, payload;
+        double sum = 0;
 
         if (a->dns)
                 sum += a->dns->tries * (IP_UDP_BYTES + 29.0 + (double)strlen(a->dns->spec.name)) +
@@ -148,7 +148,8 @@ static double count_bytes(const struct answers *a)
                                                           32.0 * (double)a->dns->addresses.count
                                                 : 0);
         if (a->service) {
-                payload = (double)(a->service->bytes_sent + a->service->bytes_received);
+                double payload = (double)(a->service->bytes_sent + a->service->bytes_received);
+
                 sum += (a->service->tries ? a->service->tries : 1) * 2.0 * IP_TCP_BYTES + payload;
                 if (payload > 0) /* each segment and its acknowledgement, the end of both sides */
                         sum += 2 * IP_TCP_BYTES * (6 + payload / SEGMENT);
@@ -251,8 +252,7 @@ int cmd_probe(struct session *s)
         trust.root_ca_path = s->profile->root_ca_path;
         trust.root_subject = s->profile->root_subject;
         s->settings.no_capture = true; /* costs more than the probe */
-        if (s->settings.budget_s <= 0)
-                s->settings.budget_s = BUDGET_S;
+        s->settings.budget_s = BUDGET_S;
         status = session_measure(s, q.asks_service ? &trust : NULL, &m);
         if (status != EXIT_SUCCESS)
                 return status;

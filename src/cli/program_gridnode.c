@@ -6,7 +6,7 @@
 
 #include "base/cleanup.h"
 
-#define WAYS OPTION_SOURCE, OPTION_DEVICE, OPTION_CONFIG, OPTION_BUDGET, OPTION_TIMEOUT
+#define WAYS OPTION_SOURCE, OPTION_DEVICE, OPTION_CONFIG, OPTION_ROOT, OPTION_BUDGET, OPTION_TIMEOUT
 #define NAMES_BY_SITE                                                                                \
         "HOST is a name or a literal address. A name is asked of the DNS servers of the site file, " \
         "else of /etc/resolv.conf, from the chosen source; the resolver of the system takes no part."
@@ -15,7 +15,7 @@
 static const struct command commands[] = {
         {"diag", cmd_diag, "name what blocks the way to the control plane", "", 0, 0, COMPLETE_NOTHING,
                 NEEDS_SITE | NEEDS_PROFILE,
-                ROWS(OPTION_CONFIG, OPTION_PROFILE, OPTION_SOURCE, OPTION_WAN, OPTION_BUDGET, OPTION_JSON,
+                ROWS(OPTION_CONFIG, OPTION_ROOT, OPTION_PROFILE, OPTION_SOURCE, OPTION_WAN, OPTION_BUDGET, OPTION_JSON,
                         OPTION_VERBOSE, OPTION_QUIET, OPTION_FIREWALL_PAGE, OPTION_CAPTURE, OPTION_NO_CAPTURE,
                         OPTION_REPLAY),
                 "Measures link, addresses, routes, DNS, TCP, TLS and HTTP on the way to every service of the "
@@ -56,7 +56,7 @@ static const struct command commands[] = {
                 "gridnode tls 198.51.100.20:443 --sni repo.example.net --pem\task one address by name, keep the chain"},
         {"route", cmd_route, "show what the kernel would do with packets to an address", "ADDRESS[:PORT]", 1, 1, COMPLETE_NOTHING,
                 NEEDS_SITE,
-                ROWS(OPTION_SOURCE, OPTION_WAN, OPTION_CONFIG, OPTION_JSON),
+                ROWS(OPTION_SOURCE, OPTION_WAN, OPTION_CONFIG, OPTION_ROOT, OPTION_JSON),
                 "Looks the route up as the kernel does, with all policy rules, for packets from the WAN address. "
                 "Says whether a route on another interface than the WAN captures them, and by which rule "
                 "and table.",
@@ -71,7 +71,7 @@ static const struct command commands[] = {
         {"probe", cmd_probe, "make the cheap probe of a service that the daemon makes each minute", "[SERVICE]", 0, 1, COMPLETE_NOTHING,
                 NEEDS_SITE | NEEDS_PROFILE,
                 ROWS(OPTION_SERVER, OPTION_TARGET, OPTION_DNS_ONLY, OPTION_PROFILE, OPTION_SOURCE, OPTION_DEVICE,
-                        OPTION_CONFIG, OPTION_ROOT, OPTION_BUDGET, OPTION_TIMEOUT, OPTION_JSON),
+                        OPTION_CONFIG, OPTION_ROOT, OPTION_JSON),
                 "Asks one DNS server for the address of SERVICE's host, connects to one address and makes a TLS "
                 "handshake, judged by the profile's pinned root: less than 12 kB in all, and 3 seconds at most. "
                 "Without SERVICE only the DNS server of --server is asked, for the host of the profile's first "
@@ -84,6 +84,28 @@ static const struct command commands[] = {
                 "gridnode probe repo\tis the repository reachable\n"
                 "gridnode probe repo --server 198.51.100.53 --address 198.51.100.20 --json\tby this server, at this address\n"
                 "gridnode probe --server 198.51.100.53\tdoes the DNS server answer"},
+        {"register", cmd_register, "give this node its identity, with a one-time token of its control plane", "URL", 1, 1, COMPLETE_NOTHING,
+                NEEDS_NOTHING,
+                ROWS(OPTION_TOKEN_FILE, OPTION_PIN, OPTION_ROOT_FINGERPRINT, OPTION_AGAIN, OPTION_CONFIG, OPTION_ROOT,
+                        OPTION_PATIENCE, OPTION_JSON),
+                "Makes a key that never leaves this machine, has it certified, and keeps certificate, root and "
+                "profile. The token comes from 'gridplane node create' and is good once, for 24 hours. The root is "
+                "pinned: no other authority is trusted, not even those of the system.\n\n"
+                "When the answer is lost, the same command ends the same registration.",
+                "gridnode register https://repo.grid.example --token-file token --root-ca root.pem\tregister with a root at hand\n"
+                "gridnode register https://repo.grid.example --token-file - --root-fingerprint 4F:09:…\tthe root is fetched and compared"},
+        {"renew", cmd_renew, "renew the node's certificate, with a new key", "", 0, 0, COMPLETE_NOTHING,
+                NEEDS_NOTHING,
+                ROWS(OPTION_CONFIG, OPTION_ROOT, OPTION_PATIENCE, OPTION_JSON),
+                "The daemon does this by itself at two thirds of the certificate's life. It is possible for 90 days after "
+                "the certificate's end, too.",
+                "gridnode renew\tnow"},
+        {"config", cmd_config, "show the configuration that the control plane wants for this node", "", 0, 0, COMPLETE_NOTHING,
+                NEEDS_NOTHING,
+                ROWS(OPTION_ETAG, OPTION_CONFIG, OPTION_ROOT, OPTION_PATIENCE, OPTION_JSON),
+                "Fetches it with the node's certificate and checks it. What is in force is what 'gridnode status' says.",
+                "gridnode config\tDNS servers, LAN interfaces and routes\n"
+                "gridnode config --json\tthe document itself"},
         {"explain", cmd_explain, "explain a cause that a diagnosis can name, or list all", "[CODE]", 0, 1, COMPLETE_CODE,
                 NEEDS_NOTHING,
                 ROWS(OPTION_JSON),

@@ -331,7 +331,7 @@ static void start(struct monitor *m, struct choice *c, double now_ms, struct mon
 
 bool monitor_next(struct monitor *m, double now_ms, struct monitor_probe *ret, double *ret_next_ms)
 {
-        double next_ms = monitor_tick(m, now_ms), cost;
+        double next_ms = monitor_tick(m, now_ms);
         struct choice c;
 
         *ret_next_ms = HUGE_VAL;
@@ -344,7 +344,9 @@ bool monitor_next(struct monitor *m, double now_ms, struct monitor_probe *ret, d
         c = choose(m, now_ms, &next_ms);
         refill(m, now_ms);
         if (c.subject) {
-                cost = fmin(c.subject->service ? m->probe_bytes : DNS_BYTES, m->o.bytes_per_second * BURST_S);
+                double cost = fmin(
+                        c.subject->service ? m->probe_bytes : DNS_BYTES, m->o.bytes_per_second * BURST_S);
+
                 if (m->tokens >= cost) {
                         start(m, &c, now_ms, ret);
                         return true;

@@ -142,9 +142,10 @@ static json_t *report(const struct world *w)
 
         for (size_t i = 0; i < w->profile.service_count; i++) {
                 json_t *list = json_array();
-                size_t bad = 0;
+                bool nowhere = w->known_by_dns && !w->server_up[0];
+                size_t bad = nowhere ? 2 : 0;
 
-                for (size_t k = 0; k < 2; k++) {
+                for (size_t k = 0; k < 2 && !nowhere; k++) {
                         bool ok = w->lies || (w->up[i][k] && w->http_up[i]);
 
                         bad += !ok;
@@ -158,7 +159,11 @@ static json_t *report(const struct world *w)
                                           bad == 0   ? "ok"
                                           : bad == 2 ? "blocked"
                                                      : "degraded",
-                                          "stage", bad && w->http_up[i] ? "tcp" : "http", "addresses", list));
+                                          "stage",
+                                          nowhere                ? "dns"
+                                          : bad && w->http_up[i] ? "tcp"
+                                                                 : "http",
+                                          "addresses", list));
                 if (bad)
                         json_array_append_new(causes, json_pack("{s:s, s:[s], s:[]}", "code", "tcp.dropped",
                                                               "services", w->services[i].name, "targets"));
@@ -213,15 +218,16 @@ static void probe(struct world *w, const struct monitor_probe *p)
         }
         if (p->kind == MONITOR_SERVICE) {
                 size_t k = inet_addr_equal(&p->address, &w->addresses[i][1]);
+                bool nowhere = !inet_addr_is_set(&p->address) && !r.dns_ok;
 
                 assert_true(w->known_by_dns || inet_addr_is_set(&p->address));
                 if (!inet_addr_is_set(&p->address))
                         r.address = w->addresses[i][0];
-                r.service_known = true;
-                r.service_ok = w->up[i][k] && w->lose == 0 &&
+                r.service_known = !nowhere;
+                r.service_ok = !nowhere && w->up[i][k] && w->lose == 0 &&
                                (!w->gone.family || !inet_addr_equal(&p->address, &w->gone));
                 w->lose -= w->lose > 0;
-                w->fails[i][k] = r.service_ok ? 0 : w->fails[i][k] + 1;
+                w->fails[i][k] = r.service_ok || nowhere ? 0 : w->fails[i][k] + 1;
                 r.bytes += r.service_ok ? 5200 : 800;
                 w->taken_ms += r.service_ok ? 20 : 1500;
         }
@@ -758,6 +764,35 @@ static void test_addresses_are_learnt_and_forgotten(void **state)
         world_done(&w);
 }
 
+static void test_no_address_is_known_and_no_name_resolves(void **state)
+{
+        struct world w;
+        struct monitor_options o;
+        struct monitor_view v;
+
+        (void)state;
+        world_init(&w, 1, 1, 21);
+        monitor_free(w.m);
+        w.services[0].address_count = 0;
+        w.known_by_dns = true;
+        w.server_up[0] = false;
+        o = (struct monitor_options){.profile = &w.profile, .dns = w.servers, .dns_count = 1};
+        w.m = monitor_new(&o, w.now_ms);
+        run(&w, 3 * MINUTE);
+        assert_events(&w, "DNS Resolution|DNS resolution failed|ERROR|-|diagnosis\n"
+                          "Repo Connectivity|Repo connectivity failed|ERROR|repo|diagnosis");
+        monitor_view_service(w.m, 0, &v);
+        assert_true(v.last_ok_ms < 0);
+        w.server_up[0] = true;
+        run(&w, 2 * MINUTE);
+        assert_events(&w, "DNS Resolution|DNS resolution re-established|INFO|-|-\n"
+                          "Repo Connectivity|Repo connectivity re-established|INFO|repo|-");
+        run(&w, 20 * MINUTE);
+        assert_events(&w, "");
+        assert_int_equal(w.diagnoses, 1);
+        world_done(&w);
+}
+
 /* ---- flapping ---- */
 
 static void test_flapping_is_one_event(void **state)
@@ -1021,6 +1056,7 @@ int main(void)
                 cmocka_unit_test(test_dns),
                 cmocka_unit_test(test_both_servers_at_once_are_one_event),
                 cmocka_unit_test(test_addresses_are_learnt_and_forgotten),
+                cmocka_unit_test(test_no_address_is_known_and_no_name_resolves),
                 cmocka_unit_test(test_flapping_is_one_event),
                 cmocka_unit_test(test_flapping_that_ends_failed_is_told_once),
                 cmocka_unit_test(test_probing_keeps_to_its_budget),
