@@ -13,6 +13,8 @@ int cmd_node_remove(struct session *s);
 int cmd_node_config(struct session *s);
 int cmd_node_tool(struct session *s);
 int cmd_event_list(struct session *s);
+int cmd_report_list(struct session *s);
+int cmd_report_show(struct session *s);
 int cmd_incident_list(struct session *s);
 int cmd_user_add(struct session *s);
 int cmd_user_list(struct session *s);

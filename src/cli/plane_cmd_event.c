@@ -1,4 +1,4 @@
-/* gridplane event list, incident list, audit list */
+/* gridplane event list, report list, report show, incident list, audit list */
 #include "cli/commands_gridplane.h"
 #include "cli/plane_show.h"
 
@@ -9,6 +9,8 @@
 #include <string.h>
 #include <sysexits.h>
 #include <time.h>
+
+#define REPORTS "/api/v1/reports"
 
 /* "30m", "6h", "2d" ago, or a time as it is. The caller's; NULL after its message. */
 static char *time_of(const struct session *s, const char *option, const char *text)
@@ -151,4 +153,32 @@ int cmd_audit_list(struct session *s)
                 {"AT", "at"}, {"WHO", "actor"}, {"WHAT", "action"}, {"OBJECT", "object"}};
 
         return plane_show_list(s, "/api/v1/audit", columns, ELEMENTS(columns), "Nothing was changed yet.");
+}
+
+int cmd_report_list(struct session *s)
+{
+        static const struct table_column columns[] = {{"GENERATED", "generated"}, {"NODE", "node_name"},
+                {"VERDICT", "verdict"}, {"ASKED BY", "trigger"}, {"ID", "id"}, {"SUMMARY", "summary"}};
+        struct plane_path p = {0};
+        int status;
+
+        text_add(&p.text, REPORTS);
+        plane_path_add(&p, "node", s->settings.node);
+        status = plane_show_list(
+                s, text_string(&p.text), columns, ELEMENTS(columns), "No diagnosis was needed yet.");
+        text_done(&p.text);
+        return status;
+}
+
+/* As `gridnode diag --json` wrote it, so that `gridnode diag --replay -` reads it. */
+int cmd_report_show(struct session *s)
+{
+        _cleanup_free_ char *path = plane_path_segment(REPORTS, s->arguments[0], "");
+        struct plane_answer a = {0};
+        int status = plane_call(s, "GET", path, NULL, &a);
+
+        if (status == EXIT_SUCCESS)
+                plane_show_json(json_object_get(a.json, "report"));
+        plane_answer_done(&a);
+        return status;
 }

@@ -56,6 +56,12 @@ static const struct command commands[] = {
                 "The oldest first, each with the diagnosis that explains it.",
                 "gridplane event list --since 6h --severity ERROR\twhat failed today\n"
                 "gridplane event list --csv > events.csv\tfor a spreadsheet"},
+        {"report list", cmd_report_list, "list the diagnoses that nodes made", "", 0, 0, COMPLETE_NOTHING, NEEDS_NOTHING,
+                ROWS(OPTION_NODE, OPTION_JSON, HERE), "The newest first, with what each concluded.",
+                "gridplane report list --node branch-12\tof one node"},
+        {"report show", cmd_report_show, "show a diagnosis with its measurements, as JSON", "ID", 1, 1, COMPLETE_NOTHING, NEEDS_NOTHING,
+                ROWS(HERE), "As gridnode diag --json writes it; ID is a report's, of event list --json or report list.",
+                "gridplane report show ID | gridnode diag --replay -\tas text, concluded anew"},
         {"incident list", cmd_incident_list, "list what many nodes reported at the same time", "", 0, 0, COMPLETE_NOTHING, NEEDS_NOTHING,
                 ROWS(OPTION_OPEN, OPTION_JSON, HERE),
                 "The same cause against the same range and port, from at least 5 nodes of at least 2 sites within 10 minutes: "
