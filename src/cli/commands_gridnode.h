@@ -14,3 +14,6 @@ int cmd_explain(struct session *s);
 int cmd_run(struct session *s);
 int cmd_status(struct session *s);
 int cmd_events(struct session *s);
+int cmd_register(struct session *s);
+int cmd_renew(struct session *s);
+int cmd_config(struct session *s);

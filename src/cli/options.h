@@ -32,6 +32,9 @@ struct settings {
         const char *node, *event_name, *cause, *severity, *since, *until;
         const char *expires_days, *output_path, *count;
         bool csv, follow, open_only;
+        const char *token_path, *root_fingerprint; /* register */
+        const char *etag;                          /* config */
+        bool again;
         bool help, version;
 };
 
@@ -111,6 +114,12 @@ enum option_name {
         OPTION_COUNT_OF,
         OPTION_OPEN,
         OPTION_TOOL_TIMEOUT,
+        OPTION_TOKEN_FILE,
+        OPTION_PIN,
+        OPTION_ROOT_FINGERPRINT,
+        OPTION_AGAIN,
+        OPTION_ETAG,
+        OPTION_PATIENCE,
         OPTION_HELP,
         OPTION_VERSION,
         OPTION_COUNT

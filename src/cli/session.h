@@ -38,4 +38,4 @@ int session_write(const struct session *s, const struct writer *w, int status);
  * none. */
 void session_wan_interface(const struct session *s, char ret[IFNAMSIZ]);
 /* The folders in which profiles are looked up: NULL-terminated, static. */
-const char *const *session_profile_folders(void);
+const char *const *session_profile_folders(const struct session *s);

@@ -4,18 +4,19 @@
 #include "base/alloc.h"
 #include "base/cleanup.h"
 #include "cli/stop.h"
+#include "node/settings.h"
 
 #include <errno.h>
 #include <string.h>
 #include <sysexits.h>
 
-#define SITE_PATH       "/etc/gridnode/site.conf"
 #define PROFILE_FOLDERS 32
 
-const char *const *session_profile_folders(void)
+const char *const *session_profile_folders(const struct session *s)
 {
-        static const char *folders[PROFILE_FOLDERS + 3];
+        static const char *folders[PROFILE_FOLDERS + 4];
         static char *given;
+        static struct paths paths;
         size_t count = 0;
         const char *path = getenv("GRIDNODE_PROFILE_PATH");
 
@@ -23,11 +24,13 @@ const char *const *session_profile_folders(void)
                 return folders;
         if (path) {
                 given = strdup(path);
-                for (char *rest = given, *s; (s = strsep(&rest, ":")) && count < PROFILE_FOLDERS;)
-                        if (*s)
-                                folders[count++] = s;
+                for (char *rest = given, *f; (f = strsep(&rest, ":")) && count < PROFILE_FOLDERS;)
+                        if (*f)
+                                folders[count++] = f;
         }
-        folders[count++] = "/etc/gridnode/profiles";
+        paths_init(&paths, s->settings.root, "gridnode");
+        folders[count++] = path_join(paths.etc, "profiles");
+        folders[count++] = paths.state; /* as registered */
         folders[count++] = GRIDNODE_DATA_DIR "/profiles";
         return folders;
 }
@@ -35,29 +38,50 @@ const char *const *session_profile_folders(void)
 static int load_site(struct session *s)
 {
         struct error e = {0};
-        const char *path = s->settings.config_path;
+        struct paths paths;
+        _cleanup_free_ char *path = NULL;
+        int r = 0;
 
-        if (!path && access(SITE_PATH, F_OK) == 0)
-                path = SITE_PATH;
-        if (path && site_load(path, &s->site, &e) < 0)
-                return session_fail(s, EX_CONFIG, "%s", e.text);
-        if (!path)
+        paths_init(&paths, s->settings.root, "gridnode");
+        path = s->settings.config_path ? xstrdup(s->settings.config_path) : settings_site_path(&paths);
+        if (path)
+                r = site_load(path, &s->site, &e);
+        else
                 s->site = site_new_default();
-        site_apply_machine_defaults(s->site, NULL);
-        return EXIT_SUCCESS;
+        if (r == 0) {
+                site_apply_machine_defaults(s->site, NULL);
+                settings_place_identity(s->site, &paths);
+        }
+        paths_done(&paths);
+        return r < 0 ? session_fail(s, EX_CONFIG, "%s", e.text) : EXIT_SUCCESS;
+}
+
+/* --profile, the site file's, or the one that the node was registered with. The caller's; NULL: none. */
+static char *name_profile(const struct session *s)
+{
+        struct paths paths;
+        char *registered;
+
+        if (s->settings.profile)
+                return xstrdup(s->settings.profile);
+        if (s->site && s->site->profile)
+                return xstrdup(s->site->profile);
+        if (s->settings.config_path)
+                return NULL;
+        paths_init(&paths, s->settings.root, "gridnode");
+        registered = settings_registered_profile(&paths);
+        paths_done(&paths);
+        return registered;
 }
 
 static int load_profile(struct session *s)
 {
         struct error e = {0};
-        _cleanup_free_ char *path = NULL;
-        const char *name = s->settings.profile;
+        _cleanup_free_ char *path = NULL, *name = name_profile(s);
 
-        if (!name && s->site)
-                name = s->site->profile;
         if (!name)
                 return EXIT_SUCCESS;
-        if (profile_find(name, session_profile_folders(), &path, &e) < 0 ||
+        if (profile_find(name, session_profile_folders(s), &path, &e) < 0 ||
                 profile_load(path, &s->profile, &e) < 0)
                 return session_fail(s, EX_CONFIG, "%s", e.text);
         return EXIT_SUCCESS;
