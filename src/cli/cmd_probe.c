@@ -15,6 +15,7 @@
 #define IP_UDP_BYTES 28 /* headers of a datagram over IPv4 */
 #define IP_TCP_BYTES 52 /* of a segment, with time stamps */
 #define SEGMENT      1400
+#define LATE_BYTES   600
 
 struct question {
         const struct profile_service *service; /* whose host to ask for */
@@ -151,8 +152,10 @@ static double count_bytes(const struct answers *a)
                 double payload = (double)(a->service->bytes_sent + a->service->bytes_received);
 
                 sum += (a->service->tries ? a->service->tries : 1) * 2.0 * IP_TCP_BYTES + payload;
-                if (payload > 0) /* each segment and its acknowledgement, the end of both sides */
-                        sum += 2 * IP_TCP_BYTES * (6 + payload / SEGMENT);
+                /* Each segment and its acknowledgement, the end of both sides, and session tickets that come
+                 * when nobody reads any more. */
+                if (payload > 0)
+                        sum += 2 * IP_TCP_BYTES * (6 + payload / SEGMENT) + LATE_BYTES;
         }
         return sum;
 }
