@@ -59,7 +59,7 @@ static const char first_version[] =
         " serial TEXT PRIMARY KEY, organisation TEXT NOT NULL, node TEXT NOT NULL, key TEXT NOT NULL,"
         " issued INTEGER NOT NULL, not_after INTEGER NOT NULL, revoked INTEGER, pem TEXT NOT NULL,"
         " FOREIGN KEY (organisation, node) REFERENCES nodes (organisation, id)) STRICT;"
-        "CREATE INDEX certificates_node ON certificates (node, issued);"
+        "CREATE INDEX certificates_node ON certificates (node, issued, not_after);"
         "CREATE INDEX certificates_revoked ON certificates (not_after) WHERE revoked IS NOT NULL;"
 
         "CREATE TABLE configurations ("

@@ -20,16 +20,13 @@ static int unknown(struct error *e)
 /* Text of a site's name: it is shown and filtered by. */
 static int check_site(const char *site, struct error *e)
 {
-        size_t length = strnlen(site, SITE_MAXIMUM + 1);
         json_t *text = json_string(site); /* NULL: no UTF-8 */
+        bool good = text && strlen(site) <= SITE_MAXIMUM;
 
-        if (!text)
-                length = SITE_MAXIMUM + 1;
         json_decref(text);
-        for (size_t i = 0; i < length; i++)
-                if ((unsigned char)site[i] < ' ' || site[i] == 0x7f)
-                        length = SITE_MAXIMUM + 1;
-        if (length <= SITE_MAXIMUM)
+        for (; good && *site; site++)
+                good = (unsigned char)*site >= ' ' && *site != 0x7f;
+        if (good)
                 return 0;
         return error_set(e, EINVAL, "site.bad",
                 "the name of a site has at most %d bytes of UTF-8 and no control characters", SITE_MAXIMUM);
