@@ -91,10 +91,12 @@ def debian_root():
         print(f"making a Debian in {root}", flush=True)
         made = pathlib.Path(tempfile.mkdtemp(prefix="gridnode-units-", dir=CACHE))
         options = [f"--aptopt={option.replace('=', ' ', 1)}" for option in os.environ.get("APT_OPTIONS", "").split()]
-        subprocess.run(["mmdebstrap", "--quiet", "--mode=root", "--variant=minbase", f"--include={','.join(PACKAGES)}", *options,
-                        "bookworm", made / "root"], check=True)
-        (made / "root").rename(root)
-        made.rmdir()
+        try:
+            subprocess.run(["mmdebstrap", "--quiet", "--mode=root", "--variant=minbase", f"--include={','.join(PACKAGES)}", *options,
+                            "bookworm", made / "root"], check=True)
+            (made / "root").rename(root)
+        finally:
+            shutil.rmtree(made)
     return root
 
 
