@@ -18,10 +18,10 @@ struct tools_options {
 struct tools *tools_new(const struct tools_options *o);
 struct tools *tools_free(struct tools *t); /* ends what runs, no callback */
 /* diag, tcp, dns, tls, route, trace with the options that people may give, but those that name files of the
- * node
- * (--config, --profile as a path, --capture, --replay, --firewall-page, --root-ca). Whatever is not in the
- * table, a third at once, or a request id that was seen before: END_REFUSED with the reason, through
- * on_output. Lines are gathered for at most 20 ms, the first one not at all. */
+ * node (--config, --profile as a path, --capture, --replay, --firewall-page, --root-ca). Whatever is not in
+ * the table, a third at once, or a request id that ended before: END_REFUSED with the reason, through
+ * on_output. A request that is running is not begun again when it is delivered twice. Cancelling one that
+ * nobody knows here: END_LOST. Lines are gathered for at most 20 ms, the first one not at all. */
 void tools_request(struct tools *t, const struct wire_request *r);
 size_t tools_running(const struct tools *t);
 
