@@ -96,7 +96,7 @@ static void member_free(struct incidents *i, struct group *g, struct member *m)
 
 static void group_free(struct incidents *i, struct group *g)
 {
-        struct member *m, *next;
+        struct member *m = NULL, *next;
 
         HASH_ITER(hh, g->members, m, next)
         {
@@ -121,8 +121,8 @@ static void node_free(struct incidents *i, struct node *n)
 
 struct incidents *incidents_free(struct incidents *i)
 {
-        struct group *g, *next_group;
-        struct node *n, *next_node;
+        struct group *g = NULL, *next_group;
+        struct node *n = NULL, *next_node;
 
         if (!i)
                 return NULL;
@@ -316,7 +316,7 @@ static void begin_if_many(struct group *g, int64_t now_ms)
 /* What still has the cause may be part of a new incident: within the time since it got it. */
 static void end(struct incidents *i, struct group *g, int64_t now_ms)
 {
-        struct member *m, *next;
+        struct member *m = NULL, *next;
 
         json_array_append_new(i->ended, incident_to_json(g, now_ms, now_ms));
         g->open = g->changed = false;
@@ -548,7 +548,7 @@ void incidents_resume(struct incidents *i, const char *organisation, const json_
 
 json_t *incidents_take_changes(struct incidents *i, int64_t now_unix_ms)
 {
-        struct group *g, *next;
+        struct group *g = NULL, *next;
         json_t *changes;
 
         i->now_ms = now_unix_ms;

@@ -198,3 +198,6 @@ int plane_incident_save(struct plane_store *s, const char *organisation, const c
         json_t *incident /* borrowed */, bool open, int64_t now, struct error *e);
 int plane_incident_list(struct plane_store *s, const char *organisation, int open /* -1 both */,
         const struct page *p, json_t **ret, struct error *e);
+/* Those that are open, of all organisations: for incidents_resume after a restart. Array of {"organisation",
+ * "incident"}. */
+int plane_incidents_open(struct plane_store *s, json_t **ret, struct error *e);

@@ -60,3 +60,25 @@ int plane_incident_list(struct plane_store *s, const char *organisation, int ope
                         store_list_number(&l, 0), l.after[1], store_list_fetch(&l), (int64_t)(open != 0));
         return store_list_end(&l, r, ret);
 }
+
+static int on_open(sqlite3_stmt *row, void *userdata)
+{
+        json_array_append_new(userdata,
+                json_pack("{s:o, s:o}", "organisation", store_text(row, 0), "incident", store_json(row, 1)));
+        return 0;
+}
+
+int plane_incidents_open(struct plane_store *s, json_t **ret, struct error *e)
+{
+        json_t *incidents = json_array();
+        int r = db_query(s->db, e, on_open, incidents,
+                "SELECT i.organisation, i.document FROM organisations o CROSS JOIN incidents i"
+                " INDEXED BY incidents_open ON i.organisation = o.id WHERE i.open = 1 ORDER BY o.id, i.since",
+                "");
+
+        if (r < 0)
+                json_decref(incidents);
+        else
+                *ret = incidents;
+        return r;
+}

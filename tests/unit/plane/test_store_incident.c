@@ -72,6 +72,29 @@ static void test_incidents(void **state)
         json_decref(list);
 }
 
+static void test_open(void **state)
+{
+        struct world *w = *state;
+        struct error e = {0};
+        json_t *list = NULL, *row;
+        size_t i;
+
+        save(w, w->ours, 1, true, "ours");
+        save(w, w->ours, 2, false, "ended");
+        save(w, w->theirs, 3, true, "theirs");
+        must(plane_incidents_open(w->store, &list, &e), &e);
+        assert_int_equal(json_array_size(list), 2);
+        json_array_foreach(list, i, row)
+        {
+                bool ours = str_equal(text_of(row, "organisation"), w->ours);
+
+                assert_true(ours || str_equal(text_of(row, "organisation"), w->theirs));
+                assert_string_equal(
+                        text_of(json_object_get(row, "incident"), "summary"), ours ? "ours" : "theirs");
+        }
+        json_decref(list);
+}
+
 static void test_bad(void **state)
 {
         struct world *w = *state;
@@ -90,6 +113,7 @@ int main(void)
         const struct CMUnitTest tests[] = {
 #define T(f) cmocka_unit_test_setup_teardown(f, world_new, world_free)
                 T(test_incidents),
+                T(test_open),
                 T(test_bad),
         };
 
