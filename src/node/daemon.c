@@ -1,6 +1,5 @@
 #include "node/daemon_internal.h"
 
-#include "base/alloc.h"
 #include "base/cleanup.h"
 #include "base/folder.h"
 #include "base/json.h"
@@ -11,7 +10,6 @@
 #include <errno.h>
 #include <linux/capability.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <string.h>
 #include <sysexits.h>
 #include <systemd/sd-daemon.h>
@@ -82,41 +80,6 @@ const struct inet_addr *daemon_dns(const struct daemon *d, size_t *ret_count)
 
         *ret_count = d->config.dns_count ? d->config.dns_count : s->wan.dns_count;
         return d->config.dns_count ? d->config.dns : s->wan.dns;
-}
-
-/* ---- records ---- */
-
-void daemon_record(struct daemon *d, struct wire_report *report, struct wire_event *events, size_t count)
-{
-        struct error e = {0};
-
-        if (store_add(d->store, report, events, count, daemon_unix_ms(), &e) < 0)
-                log_event(LOG_LEVEL_ERROR, "events cannot be stored", "reason", e.text, NULL);
-        for (size_t i = 0; i < count; i++) {
-                log_event(events[i].severity == WIRE_ERROR     ? LOG_LEVEL_ERROR
-                          : events[i].severity == WIRE_WARNING ? LOG_LEVEL_WARNING
-                                                               : LOG_LEVEL_INFO,
-                        events[i].message, "event", events[i].name, "service", events[i].service, NULL);
-                if (d->desk)
-                        desk_event(d->desk, &events[i]);
-        }
-        channel_outbox_changed(d->channel);
-}
-
-void daemon_tell(struct daemon *d, const char *name, enum wire_severity severity, const char *service,
-        const json_t *diagnosis, const char *format, ...)
-{
-        struct wire_event e = {
-                .generated_unix_ms = daemon_unix_ms(), .severity = severity, .name = xstrdup(name)};
-        va_list arguments;
-
-        va_start(arguments, format);
-        e.message = xvasprintf(format, arguments);
-        va_end(arguments);
-        e.service = xstrdup(service);
-        e.diagnosis = diagnosis ? json_deep_copy(diagnosis) : NULL;
-        daemon_record(d, NULL, &e, 1);
-        wire_event_done(&e);
 }
 
 /* ---- the network ---- */
@@ -274,6 +237,7 @@ static void free_parts(struct daemon *d)
                 reach_free(d->reach);
         watch_free(d->watch);
         helper_client_free(d->helper);
+        daemon_record_done(d);
         store_close(d->store);
         wire_config_done(&d->config);
 }

@@ -15,6 +15,7 @@
 
 #define DAEMON_MAX_ADDRESSES 64
 #define DAEMON_MAX_FOLLOWERS 32
+#define DAEMON_MAX_UNSTORED  64
 
 struct daemon {
         const struct daemon_options *options;
@@ -34,6 +35,10 @@ struct daemon {
         int64_t started_unix_ms;
         const struct profile_service *control_service; /* the one that carries control */
 
+        struct wire_event unstored[DAEMON_MAX_UNSTORED]; /* the disk was full: tried again, in order */
+        size_t unstored_count;
+        sd_event_source *unstored_retry;
+
         struct watch *watch;           /* daemon_watch.c: probes, diagnoses, events */
         struct configurer *configurer; /* daemon_config.c */
         struct reach *reach; /* daemon_reach.c: the channel, its addresses, the clock, the certificate */
@@ -50,14 +55,15 @@ void daemon_arm(struct daemon *d, sd_event_source **source, double delay_ms, sd_
 int daemon_start_verb(struct daemon *d, const char *const *words, double timeout_ms,
         void (*on_end)(enum wire_end end, int status, const char *output, size_t length, void *userdata),
         void *userdata, struct child **ret);
-/* Stores the report (may be NULL) and the events, tells those who follow, and has the outbox sent. A failure
- * of the disk is logged: store_add has done what it could. */
+/* Stores the report (may be NULL) and the events, tells those who follow, and has the outbox sent. Events
+ * that a full disk does not take are kept in memory and tried again. */
 void daemon_record(struct daemon *d, struct wire_report *report, struct wire_event *events, size_t count);
 /* One event of the daemon's own. `diagnosis` may be NULL (borrowed). */
 void daemon_tell(struct daemon *d, const char *name, enum wire_severity severity, const char *service,
         const json_t *diagnosis, const char *format, ...) __attribute__((format(printf, 6, 7)));
 /* The DNS servers in force: the configuration's, else the site file's. Borrowed. */
 const struct inet_addr *daemon_dns(const struct daemon *d, size_t *ret_count);
+void daemon_record_done(struct daemon *d);
 void daemon_find_wan(struct daemon *d); /* interface, address and gateway, as they are now */
 
 int watch_new(struct daemon *d, struct watch **ret);

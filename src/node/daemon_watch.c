@@ -16,6 +16,7 @@
 #define DIAGNOSIS_BUDGET_S 5
 #define DIAGNOSIS_SPARE_MS 10000 /* beyond its budget, before it is ended */
 #define REPORT_MAX_BYTES   ((size_t)4 << 20)
+#define STORE_TOLD         "monitor.told"
 #define ASKERS_MAX         8
 
 struct asker {
@@ -48,6 +49,18 @@ static int on_timer(sd_event_source *source, uint64_t at_us, void *userdata)
 
 /* ---- events ---- */
 
+/* What was told last outlives us: a failure is not told twice, and its end is told. */
+static void keep_told(struct watch *w)
+{
+        json_t *told = monitor_save(w->daemon->monitor);
+        _cleanup_free_ char *text = json_to_text(told);
+        struct error e = {0};
+
+        json_decref(told);
+        if (store_set(w->daemon->store, STORE_TOLD, text, &e) < 0)
+                log_event(LOG_LEVEL_WARNING, "cannot keep what was told last", "reason", e.text, NULL);
+}
+
 static void record_events(struct watch *w, struct wire_report *report, const json_t *diagnosis)
 {
         struct monitor_event *found = NULL;
@@ -66,6 +79,8 @@ static void record_events(struct watch *w, struct wire_report *report, const jso
                 wire_event_done(&events[i]);
         free(events);
         free(found);
+        if (count > 0)
+                keep_told(w);
         reach_services_changed(w->daemon->reach);
 }
 
@@ -254,8 +269,10 @@ static int start_probe(struct watch *w, const struct monitor_probe *p)
         const char *words[10] = {"probe", "--json"};
         size_t n = 2;
 
-        if (p->kind == MONITOR_SERVICE)
+        if (p->service)
                 words[n++] = p->service;
+        if (p->kind == MONITOR_DNS)
+                words[n++] = "--dns-only";
         if (inet_addr_is_set(&p->dns)) {
                 words[n++] = "--server";
                 words[n++] = inet_addr_format(&p->dns, server);
@@ -264,29 +281,28 @@ static int start_probe(struct watch *w, const struct monitor_probe *p)
                 words[n++] = "--address";
                 words[n++] = inet_addr_format(&p->address, address);
         }
-        str_copy(w->probing_service, sizeof w->probing_service, p->kind == MONITOR_SERVICE ? p->service : "");
+        str_copy(w->probing_service, sizeof w->probing_service, p->service ? p->service : "");
         w->probing = *p;
         return daemon_start_verb(w->daemon, words, PROBE_TIMEOUT_MS, on_probe_end, w, &w->probe);
 }
 
-/* Whatever is due now: a diagnosis before a probe, one of each at a time. */
+/* Whatever is due now: a diagnosis before a probe, one of each at a time. Asking the monitor what is next
+ * lets time pass there, too: events and a wish for a diagnosis may come of it. */
 static void go_on(struct watch *w)
 {
         struct daemon *d = w->daemon;
         struct monitor_probe p;
-        double next_ms;
+        struct monitor_result nothing = {0};
+        double next_ms = INFINITY;
 
+        if (!w->probe && monitor_next(d->monitor, daemon_now_ms(d), &p, &next_ms) && start_probe(w, &p) < 0) {
+                nothing.address = p.address;
+                monitor_done(d->monitor, &p, &nothing, daemon_now_ms(d));
+                next_ms = daemon_now_ms(d) + 1000;
+        }
         if (!w->diagnosis && monitor_wants_diagnosis(d->monitor))
                 start_diagnosis(w, DIAGNOSIS_BUDGET_S, "monitor", true);
-        if (!w->probe && monitor_next(d->monitor, daemon_now_ms(d), &p, &next_ms)) {
-                struct monitor_result nothing = {.address = p.address};
-
-                if (start_probe(w, &p) == 0)
-                        return;
-                monitor_done(d->monitor, &p, &nothing, daemon_now_ms(d));
-                monitor_next(d->monitor, daemon_now_ms(d), &p, &next_ms);
-                next_ms = fmax(next_ms, daemon_now_ms(d) + 1000);
-        }
+        record_events(w, NULL, NULL);
         if (!w->probe && isfinite(next_ms))
                 daemon_arm(d, &w->timer, fmax(next_ms - daemon_now_ms(d), 1), on_timer, w);
 }
@@ -297,10 +313,17 @@ static struct monitor *make_monitor(struct daemon *d)
 {
         struct monitor_options o = {
                 .profile = d->settings->profile, .interval_ms = d->settings->site->monitor_interval_s * 1000};
+        _cleanup_free_ char *told = store_get(d->store, STORE_TOLD);
+        struct monitor *m;
+        json_t *saved = NULL;
 
         o.dns = daemon_dns(d, &o.dns_count);
         random_bytes(&o.seed, sizeof o.seed);
-        return monitor_new(&o, daemon_now_ms(d));
+        m = monitor_new(&o, daemon_now_ms(d));
+        if (told && json_parse(told, strlen(told), WIRE_MESSAGE_MAXIMUM, STORE_TOLD, &saved, NULL) == 0)
+                monitor_restore(m, saved);
+        json_decref(saved);
+        return m;
 }
 
 void watch_network_changed(struct watch *w)

@@ -1,0 +1,131 @@
+/* What the daemon tells: into the store, and to those who follow. What a full disk does not take is kept in
+ * memory and tried again, in order. */
+#include "node/daemon_internal.h"
+
+#include "base/alloc.h"
+#include "base/log.h"
+
+#include <stdarg.h>
+#include <string.h>
+
+#define RETRY_MS 30000
+
+static void copy_event(struct wire_event *to, const struct wire_event *from)
+{
+        *to = *from;
+        to->name = xstrdup(from->name);
+        to->message = xstrdup(from->message);
+        to->service = xstrdup(from->service);
+        to->diagnosis = from->diagnosis ? json_deep_copy(from->diagnosis) : NULL;
+}
+
+static void remove_unstored(struct daemon *d, size_t index)
+{
+        wire_event_done(&d->unstored[index]);
+        memmove(&d->unstored[index], &d->unstored[index + 1],
+                (--d->unstored_count - index) * sizeof *d->unstored);
+        memset(&d->unstored[d->unstored_count], 0, sizeof *d->unstored);
+}
+
+/* The oldest of the least important makes room. */
+static void make_room(struct daemon *d)
+{
+        size_t least = 0;
+
+        for (size_t i = 1; i < d->unstored_count; i++)
+                if (d->unstored[i].severity < d->unstored[least].severity)
+                        least = i;
+        log_event(LOG_LEVEL_ERROR, "an event is lost: the disk has been full for too long", "event",
+                d->unstored[least].name, "message", d->unstored[least].message, NULL);
+        remove_unstored(d, least);
+}
+
+static int on_retry(sd_event_source *source, uint64_t at_us, void *userdata)
+{
+        (void)source;
+        (void)at_us;
+        daemon_record(userdata, NULL, NULL, 0);
+        return 0;
+}
+
+/* Those that waited go first. False: they wait on. */
+static bool store_waiting_ones(struct daemon *d, struct error *ret_error)
+{
+        size_t count = d->unstored_count;
+
+        if (count == 0)
+                return true;
+        if (store_add(d->store, NULL, d->unstored, count, daemon_unix_ms(), ret_error) < 0)
+                return false;
+        while (d->unstored_count > 0)
+                remove_unstored(d, d->unstored_count - 1);
+        log_text(LOG_LEVEL_INFO, "%zu events that waited for the disk are stored", count);
+        return true;
+}
+
+static void keep(struct daemon *d, const struct wire_event *events, size_t count, const struct error *e)
+{
+        if (count > 0)
+                log_event(LOG_LEVEL_ERROR, "events cannot be stored now; they are kept in memory", "reason",
+                        e->text, NULL);
+        for (size_t i = 0; i < count; i++) {
+                if (d->unstored_count == DAEMON_MAX_UNSTORED)
+                        make_room(d);
+                copy_event(&d->unstored[d->unstored_count++], &events[i]);
+        }
+        daemon_arm(d, &d->unstored_retry, RETRY_MS, on_retry, d);
+}
+
+static enum log_level level_of(enum wire_severity s)
+{
+        switch (s) {
+        case WIRE_ERROR:
+                return LOG_LEVEL_ERROR;
+        case WIRE_WARNING:
+                return LOG_LEVEL_WARNING;
+        case WIRE_INFO:
+                return LOG_LEVEL_INFO;
+        }
+        return LOG_LEVEL_INFO;
+}
+
+void daemon_record(struct daemon *d, struct wire_report *report, struct wire_event *events, size_t count)
+{
+        struct error e = {0};
+
+        /* A report that the disk does not take is measured again when it matters; an event is kept. */
+        if (!store_waiting_ones(d, &e) || ((count > 0 || report) && store_add(d->store, report, events, count,
+                                                                            daemon_unix_ms(), &e) < 0))
+                keep(d, events, count, &e);
+        for (size_t i = 0; i < count; i++) {
+                log_event(level_of(events[i].severity), events[i].message, "event", events[i].name, "service",
+                        events[i].service, NULL);
+                if (d->desk)
+                        desk_event(d->desk, &events[i]);
+        }
+        if (d->channel)
+                channel_outbox_changed(d->channel);
+}
+
+void daemon_tell(struct daemon *d, const char *name, enum wire_severity severity, const char *service,
+        const json_t *diagnosis, const char *format, ...)
+{
+        struct wire_event e = {
+                .generated_unix_ms = daemon_unix_ms(), .severity = severity, .name = xstrdup(name)};
+        va_list arguments;
+
+        va_start(arguments, format);
+        e.message = xvasprintf(format, arguments);
+        va_end(arguments);
+        e.service = xstrdup(service);
+        e.diagnosis = diagnosis ? json_deep_copy(diagnosis) : NULL;
+        daemon_record(d, NULL, &e, 1);
+        wire_event_done(&e);
+}
+
+void daemon_record_done(struct daemon *d)
+{
+        while (d->unstored_count > 0)
+                remove_unstored(d, d->unstored_count - 1);
+        sd_event_source_disable_unref(d->unstored_retry);
+}
