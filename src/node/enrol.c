@@ -150,12 +150,17 @@ static int fetch_root(
 static int take_root(
         const struct settings_node *s, const struct enrol_options *o, char **ret, struct error *ret_error)
 {
+        _cleanup_(trust_free_p) struct trust *checked = NULL;
+        int r;
+
         if (!o->root_ca_path == !o->root_fingerprint)
                 return error_set(ret_error, EINVAL, "usage.root",
                         "the root is needed: as a file or by its fingerprint, one of the two");
         if (o->root_fingerprint)
                 return fetch_root(s, o, ret, ret_error);
-        return file_read(o->root_ca_path, CERTIFICATE_MAX_BYTES, ret, NULL, ret_error);
+        /* What is wrong with it is said of the file that was named. */
+        r = trust_new(&(struct trust_options){.root_ca_path = o->root_ca_path}, &checked, ret_error);
+        return r < 0 ? r : file_read(o->root_ca_path, CERTIFICATE_MAX_BYTES, ret, NULL, ret_error);
 }
 
 /* As trust, by way of a file that is ours alone. */
@@ -193,6 +198,26 @@ static int check_same_root(const char *pinned, const char *told, struct error *r
 
 /* ---- asking ---- */
 
+/* What is in force now, in memory too. */
+static int know_identity(struct settings_node *s, struct wire_identity *i, struct error *ret_error)
+{
+        _cleanup_free_ char *path = xasprintf("%s/%s.profile", s->paths.state, i->profile_name);
+        struct profile *profile = NULL;
+        int r = profile_load(path, &profile, ret_error);
+
+        if (r < 0)
+                return r;
+        profile_free(s->profile);
+        free(s->node);
+        free(s->name);
+        free(s->organisation);
+        s->profile = profile;
+        s->node = TAKE_PTR(i->node);
+        s->name = TAKE_PTR(i->name);
+        s->organisation = TAKE_PTR(i->organisation);
+        return 0;
+}
+
 /* The answer to a request for an identity, put in force. */
 static int take_identity(struct settings_node *s, const struct https_answer *a, const char *root_pem,
         EVP_PKEY *key, int64_t *ret_not_after_unix, struct error *ret_error)
@@ -207,12 +232,7 @@ static int take_identity(struct settings_node *s, const struct https_answer *a, 
                 r = enrol_identity_switch(&s->paths, &i, key, ret_not_after_unix, ret_error);
         if (r == 0) {
                 enrol_key_forget_pending(&s->paths);
-                free(s->node);
-                free(s->name);
-                free(s->organisation);
-                s->node = TAKE_PTR(i.node);
-                s->name = TAKE_PTR(i.name);
-                s->organisation = TAKE_PTR(i.organisation);
+                r = know_identity(s, &i, ret_error);
         }
         wire_identity_done(&i);
         return r;

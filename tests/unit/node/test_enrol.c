@@ -144,6 +144,8 @@ static struct enrol_options options(void)
                 .timeout_ms = 5000};
 }
 
+static struct error refusal;
+
 static void check_refused(const struct enrol_options *o, bool again, int number, const char *code)
 {
         struct settings_node s = load();
@@ -153,6 +155,7 @@ static void check_refused(const struct enrol_options *o, bool again, int number,
         if (r != -number || !str_equal(e.code, code))
                 fail_msg("%d %s: %s", r, e.code, e.text);
         assert_null(strstr(e.text, "gnt_"));
+        refusal = e;
         settings_node_done(&s);
 }
 
@@ -296,6 +299,7 @@ static void ways_that_are_closed(void **unused)
         put(inside("bad.pem"), "nonsense");
         o.root_ca_path = inside("bad.pem");
         check_refused(&o, false, EBADMSG, "trust.bad-root");
+        assert_non_null(strstr(refusal.text, "/bad.pem: "));
 }
 
 static void answers_that_are_refused(void **unused)
@@ -436,14 +440,15 @@ static void survives_a_kill_at_any_moment(void **unused)
 
                 if (pid == 0) {
                         struct settings_node child;
+                        struct error e = {0};
+                        int r = settings_node_load(root, NULL, &child, &e);
 
-                        if (settings_node_load(root, NULL, &child, NULL) < 0)
-                                _exit(2);
-                        if (!child.node && enrol_register(&child, &o, false, NULL) < 0)
-                                _exit(1);
-                        while (enrol_renew(&child, 5000, &end, NULL) == 0)
-                                ;
-                        _exit(3);
+                        if (r == 0 && !child.node)
+                                r = enrol_register(&child, &o, false, &e);
+                        while (r == 0)
+                                r = enrol_renew(&child, 5000, &end, &e);
+                        fprintf(stderr, "%s: %s\n", e.code, e.text);
+                        _exit(1);
                 }
                 RAND_bytes(random, sizeof(random));
                 usleep((random[0] | (unsigned)random[1] << 8) * 2);

@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <openssl/core_names.h>
 #include <openssl/err.h>
 #include <openssl/pem.h>
 #include <openssl/rand.h>
@@ -545,14 +546,20 @@ static void check_bad_csr(const char *pem, int number, const char *code)
 static void requests_that_are_refused(void **state)
 {
         EVP_PKEY *ec = EVP_EC_gen("P-256"), *other = EVP_EC_gen("P-256"), *p384 = EVP_EC_gen("P-384"),
-                 *p521 = EVP_EC_gen("P-521"), *rsa = EVP_RSA_gen(2048);
+                 *p521 = EVP_EC_gen("P-521"), *rsa = EVP_RSA_gen(2048), *own = EVP_EC_gen("P-256");
         _cleanup_free_ char *good = csr_of(ec, ec, "n"), *good_384 = csr_of(p384, p384, "n"),
                             *stolen = csr_of(ec, other, "n"), *big = csr_of(p521, p521, "n"),
                             *is_rsa = csr_of(rsa, rsa, "n"), *cut = xstrndup(good, strlen(good) / 2),
                             *tail = xasprintf("%s%s", good, good), *huge = xcalloc(20000, 1);
+        _cleanup_free_ char *explicit_curve = NULL;
         struct ca_request r;
 
         (void)state;
+        /* The right curve, written out as parameters of the asker's own. */
+        assert_int_equal(EVP_PKEY_set_utf8_string_param(own, OSSL_PKEY_PARAM_EC_ENCODING, "explicit"), 1);
+        explicit_curve = csr_of(own, own, "n");
+        check_bad_csr(explicit_curve, EBADMSG, "csr.bad-key");
+        EVP_PKEY_free(own);
         assert_int_equal(ca_check_csr(good, &r, NULL), 0);
         assert_int_equal(ca_check_csr(good_384, &r, NULL), 0);
         assert_int_equal(ca_check_csr(tail, &r, NULL), 0);
