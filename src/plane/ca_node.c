@@ -63,7 +63,7 @@ static int read_csr(const char *pem, X509_REQ **ret, struct error *ret_error)
 int ca_check_csr(const char *csr_pem, struct ca_request *ret, struct error *ret_error)
 {
         _cleanup_(X509_REQ_free_p) X509_REQ *csr = NULL;
-        struct ca_request result;
+        struct ca_request result = {0};
         int r = read_csr(csr_pem, &csr, ret_error);
 
         if (r == 0)
