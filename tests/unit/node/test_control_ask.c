@@ -282,7 +282,7 @@ static void test_odd_answers(void **state)
         assert_answer("{\"done\":true", ECONNRESET,
                 "the daemon at socket ended before its answer was over; see its log");
         assert_answer("HTTP/1.1 400 Bad Request\n", EBADMSG,
-                "the daemon's answer: no JSON (line 1, column 1): '[' or '{' expected near 'HTTP'");
+                "the daemon's answer: no JSON (line 1, column 4): '[' or '{' expected near 'HTTP'");
         assert_answer("{\"error\":7}\n", EREMOTEIO, "the daemon failed");
         assert_answer("{\"error\":{\"code\":1,\"text\":[],\"number\":-3}}\n", EREMOTEIO, "the daemon failed");
         assert_answer("{\"error\":{\"text\":\"%s%n\",\"number\":99999}}\n", EREMOTEIO, "%s%n");
