@@ -5,7 +5,6 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "base/privileges.h"
-#include "net/netlink.h"
 
 #include <errno.h>
 #include <linux/capability.h>
@@ -84,38 +83,11 @@ const struct inet_addr *daemon_dns(const struct daemon *d, size_t *ret_count)
 
 /* ---- the network ---- */
 
-void daemon_find_wan(struct daemon *d)
-{
-        const struct site *s = d->settings->site;
-        struct netlink_route route = {0};
-        struct netlink *n = NULL;
-
-        if (netlink_open(&n) < 0)
-                return;
-        if (netlink_default_route(n, AF_INET, &route) == 0) {
-                str_copy(d->wan_interface, sizeof d->wan_interface, route.interface);
-                d->wan_gateway = route.next_hop;
-                if (netlink_route_source(n, &route, &d->wan_address) < 0)
-                        d->wan_address = (struct inet_addr){0};
-        }
-        if (s->wan.interface[0])
-                str_copy(d->wan_interface, sizeof d->wan_interface, s->wan.interface);
-        if (s->wan.mode == SITE_ADDRESS_STATIC)
-                d->wan_address = s->wan.address.address;
-        if (inet_addr_is_set(&s->wan.gateway))
-                d->wan_gateway = s->wan.gateway;
-        netlink_close(n);
-}
-
 static void on_network_change(void *userdata)
 {
         struct daemon *d = userdata;
-        struct inet_addr gateway = d->wan_gateway;
-        char interface[IFNAMSIZ];
 
-        str_copy(interface, sizeof interface, d->wan_interface);
-        daemon_find_wan(d);
-        if (!inet_addr_equal(&gateway, &d->wan_gateway) || !str_equal(interface, d->wan_interface))
+        if (daemon_look_at_network(d))
                 configurer_network_changed(d->configurer);
         reach_network_changed(d->reach);
         watch_network_changed(d->watch);
@@ -274,7 +246,7 @@ static int prepare(struct daemon *d, int *ret_lock, struct error *ret_error)
         start_helper(d);
         r = privileges_drop(d->options->user, capabilities, ELEMENTS(capabilities), ret_error);
         if (r >= 0)
-                r = folder_prepare(p->state, 0700, ret_error);
+                r = folder_prepare(p->state, 0755, ret_error);
         if (r >= 0)
                 r = folder_prepare(p->run, 0755, ret_error);
         if (r >= 0)
@@ -301,7 +273,7 @@ int daemon_run(const struct daemon_options *o)
                 return status;
         r = prepare(&d, &lock, &e);
         if (r >= 0) {
-                daemon_find_wan(&d);
+                daemon_look_at_network(&d);
                 r = new_parts(&d, &e);
         }
         if (r >= 0) {

@@ -30,7 +30,8 @@ struct configurer {
         struct wire_config good;        /* version 0: the site file's own LANs */
         struct wire_config applying;    /* what the helper was asked for */
         bool is_applying, is_candidate; /* `daemon->config` waits for its confirmation */
-        bool taking_back;
+        bool is_known;          /* what is applied was in force before: nothing to confirm or to tell */
+        char lan_problem[256];  /* told already */
         int64_t wanted_version; /* what the plane announced */
         unsigned failures;      /* of the wanted version, in a row */
         bool failure_told;
@@ -147,6 +148,9 @@ static void plan_network(struct configurer *c, const struct wire_config *config,
         in.dns_count = config->dns_count ? config->dns_count : d->settings->site->wan.dns_count;
         str_copy(in.wan_interface, sizeof in.wan_interface, d->wan_interface);
         in.wan_gateway = d->wan_gateway;
+        in.wan_gateway6 = d->wan_gateway6;
+        in.wan_networks = d->wan_networks;
+        in.wan_network_count = d->wan_network_count;
         cidr_parse("172.18.0.0/16", &in.container_network);
         guard_plan(&in, ret);
 }
@@ -180,7 +184,7 @@ static void in_force(struct configurer *c)
         write_effective(c, &d->config);
         if (!dns_stays)
                 watch_dns_changed(d->watch);
-        if (c->taking_back || d->config.version == 0 || d->config.version == c->good.version)
+        if (c->is_known || d->config.version == 0 || d->config.version == c->good.version)
                 return;
         c->is_candidate = true;
         c->failures = 0;
@@ -195,25 +199,35 @@ static void in_force(struct configurer *c)
 
 static void retry_later(struct configurer *c);
 
+/* Once for each reason: links that come and go have it applied often. */
+static void tell_lan_problem(struct configurer *c, const struct error *e)
+{
+        log_event(LOG_LEVEL_ERROR, "the LANs could not be brought up", "reason", e->text, NULL);
+        if (strncmp(c->lan_problem, e->text, sizeof c->lan_problem - 1) == 0)
+                return;
+        str_copy(c->lan_problem, sizeof c->lan_problem, e->text);
+        daemon_tell(c->daemon, EVENT_CONFIGURATION, WIRE_ERROR, NULL, NULL,
+                "The LANs could not be brought up: %s", e->text);
+}
+
 static void on_helper(int result, const struct error *e, void *userdata)
 {
         struct configurer *c = userdata;
 
         c->is_applying = false;
         if (result == 0) {
+                c->lan_problem[0] = 0;
                 log_text(LOG_LEVEL_INFO, "configuration %lld is in force", (long long)c->applying.version);
                 in_force(c);
-        } else if (c->applying.version == 0 || c->taking_back) {
-                log_event(LOG_LEVEL_ERROR, "the LANs could not be brought up", "reason", e->text, NULL);
-                daemon_tell(c->daemon, EVENT_CONFIGURATION, WIRE_ERROR, NULL, NULL,
-                        "The LANs could not be brought up: %s", e->text);
+        } else if (c->applying.version == 0 || c->is_known) {
+                tell_lan_problem(c, e);
         } else {
                 tell_failure(c, c->applying.version, e->text);
                 retry_later(c);
         }
         wire_config_done(&c->applying);
         c->applying = (struct wire_config){0};
-        c->taking_back = false;
+        c->is_known = false;
 }
 
 static bool is_nothing(const struct helper_network *n)
@@ -272,7 +286,7 @@ static void take_back(struct configurer *c)
         copy_config(&last, &c->good);
         if (c->good.version == 0)
                 config_from_site(c->daemon->settings->site, &last);
-        c->taking_back = true;
+        c->is_known = true;
         apply(c, &last);
 }
 
@@ -466,7 +480,7 @@ void configurer_start(struct configurer *c)
         apply(c, &first);
 }
 
-/* The WAN's gateway may be another one now: the guard's routes follow it. */
+/* The WAN's gateway may be another one now, and the kernel forgets the routes of a link that went. */
 void configurer_network_changed(struct configurer *c)
 {
         struct wire_config again = {0};
@@ -477,7 +491,7 @@ void configurer_network_changed(struct configurer *c)
                 copy_config(&again, &c->daemon->config);
         else
                 config_from_site(c->daemon->settings->site, &again);
-        c->taking_back = true; /* nothing new: no candidate, nothing to tell */
+        c->is_known = true;
         apply(c, &again);
 }
 

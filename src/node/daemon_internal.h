@@ -16,6 +16,7 @@
 #define DAEMON_MAX_ADDRESSES 64
 #define DAEMON_MAX_FOLLOWERS 32
 #define DAEMON_MAX_UNSTORED  64
+#define DAEMON_MAX_NETWORKS  16
 
 struct daemon {
         const struct daemon_options *options;
@@ -31,7 +32,10 @@ struct daemon {
         struct tools *tools;
         struct wire_config config; /* in force; version 0: the site file's own */
         char wan_interface[IFNAMSIZ];
-        struct inet_addr wan_address, wan_gateway;
+        struct inet_addr wan_address, wan_gateway, wan_gateway6;
+        struct cidr wan_networks[DAEMON_MAX_NETWORKS]; /* of the WAN's addresses */
+        size_t wan_network_count;
+        uint64_t links_seen; /* a digest of which links are there and up */
         int64_t started_unix_ms;
         const struct profile_service *control_service; /* the one that carries control */
 
@@ -64,7 +68,9 @@ void daemon_tell(struct daemon *d, const char *name, enum wire_severity severity
 /* The DNS servers in force: the configuration's, else the site file's. Borrowed. */
 const struct inet_addr *daemon_dns(const struct daemon *d, size_t *ret_count);
 void daemon_record_done(struct daemon *d);
-void daemon_find_wan(struct daemon *d); /* interface, address and gateway, as they are now */
+/* The WAN and the links as they are now. True: another gateway or interface, or a link that came or went, so
+ * that what was applied may be gone. */
+bool daemon_look_at_network(struct daemon *d);
 
 int watch_new(struct daemon *d, struct watch **ret);
 struct watch *watch_free(struct watch *w);

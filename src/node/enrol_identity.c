@@ -42,9 +42,9 @@ int enrol_identity_prepare(const struct paths *p, struct error *ret_error)
         int r;
 
         if (!user)
-                return folder_prepare(p->state, 0700, ret_error);
+                return folder_prepare(p->state, 0755, ret_error);
         if (lstat(p->state, &st) < 0) {
-                r = folder_prepare(p->state, 0700, ret_error);
+                r = folder_prepare(p->state, 0755, ret_error);
                 if (r < 0)
                         return r;
                 st.st_uid = 0;
@@ -53,7 +53,7 @@ int enrol_identity_prepare(const struct paths *p, struct error *ret_error)
         if (st.st_uid == 0 && lchown(p->state, user->pw_uid, user->pw_gid) < 0)
                 return file_error(ret_error, "give away", p->state);
         r = privileges_drop(USER, NULL, 0, ret_error);
-        return r < 0 ? r : folder_prepare(p->state, 0700, ret_error);
+        return r < 0 ? r : folder_prepare(p->state, 0755, ret_error);
 }
 
 /* ---- a new folder ---- */
