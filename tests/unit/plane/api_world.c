@@ -9,6 +9,7 @@
 
 #include <cmocka.h>
 
+#include <ctype.h>
 #include <curl/curl.h>
 #include <errno.h>
 #include <ftw.h>
@@ -165,7 +166,7 @@ int world_setup(void **state)
         struct error e = {0};
 
         played = (struct played){0};
-        str_copy(w->folder, sizeof w->folder, "/tmp/F-api-XXXXXX");
+        str_copy(w->folder, sizeof w->folder, "/tmp/test-api-XXXXXX");
         assert_non_null(mkdtemp(w->folder));
         assert_true(sd_event_new(&w->event) >= 0);
         open_parts(w);
@@ -292,6 +293,43 @@ static void *ask_thread(void *userdata)
         return NULL;
 }
 
+static json_t *headers_to_json(const char *headers)
+{
+        _cleanup_free_ char *copy = xstrdup(headers);
+        json_t *o = json_object();
+        char *save = NULL;
+
+        for (char *line = strtok_r(copy, "\r\n", &save); line; line = strtok_r(NULL, "\r\n", &save)) {
+                char *colon = strchr(line, ':');
+
+                if (!colon || colon > strchr(line, ' '))
+                        continue;
+                *colon = '\0';
+                for (char *c = line; *c; c++)
+                        *c = (char)tolower((unsigned char)*c);
+                json_object_set_new(o, line, json_string(colon + 1 + strspn(colon + 1, " ")));
+        }
+        return o;
+}
+
+/* For check_answers.py, which holds them against docs/openapi.yaml. */
+static void record(const struct ask *q, const struct answer *a)
+{
+        const char *path = getenv("API_ANSWERS");
+        _cleanup_(json_cleanup) json_t *o = NULL;
+        FILE *f = path ? fopen(path, "ae") : NULL;
+
+        if (!f)
+                return;
+        o = json_pack("{s:s, s:s, s:i, s:o, s:s}", "method", q->method, "path", q->path, "status",
+                (int)a->status, "headers", headers_to_json(a->headers), "body", a->body);
+        if (o && a->status) {
+                json_dumpf(o, f, JSON_COMPACT);
+                fputc('\n', f);
+        }
+        fclose(f);
+}
+
 struct answer world_ask(struct world *w, const struct ask *q)
 {
         struct asking a = {.ask = q, .socket = q->local ? w->settings.admin_socket : w->settings.api_socket};
@@ -306,6 +344,7 @@ struct answer world_ask(struct world *w, const struct ask *q)
                 .headers = a.headers.data ? text_take(&a.headers) : xstrdup(""),
                 .body = a.body.data ? text_take(&a.body) : xstrdup("")};
         answer.json = json_loads(answer.body, JSON_REJECT_DUPLICATES, NULL);
+        record(q, &answer);
         return answer;
 }
 

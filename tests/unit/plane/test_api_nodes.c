@@ -257,6 +257,58 @@ static void test_events(void **state)
                 world_ask(w, ASK("GET", "/api/v1/reports/a.b.1", .token = w->viewer)), 404, "report.unknown");
 }
 
+static void add_report(struct world *w, const char *node)
+{
+        struct wire_report report = {.epoch = "e1",
+                .seq = 7,
+                .generated_unix_ms = 1700000000000,
+                .trigger = (char *)"monitor",
+                .report = json_pack("{s:s, s:s}", "verdict", "blocked", "summary", "443 is dropped")};
+        struct error e = {0};
+        bool is_new;
+
+        if (plane_report_add(w->store, node, &report, api_now_ms(), &is_new, &e) < 0)
+                fail_msg("%s", e.text);
+        json_decref(report.report);
+}
+
+static void test_reports(void **state)
+{
+        struct world *w = *state;
+        _cleanup_free_ char *one = create(w, "branch-1", "Berlin"),
+                            *path = xasprintf("/api/v1/reports/%s.e1.7", one);
+        json_t *o;
+
+        add_report(w, one);
+        assert_int_equal(count(w, "/api/v1/reports?node=branch-1"), 1);
+        o = world_get(w, 200, ASK("GET", path, .token = w->viewer));
+        assert_string_equal(text_of(json_object_get(o, "report"), "summary"), "443 is dropped");
+        json_decref(o);
+        assert_problem(world_ask(w, ASK("GET", path, .token = w->stranger)), 404, "report.unknown");
+        assert_problem(world_ask(w, ASK("GET", "/api/v1/reports?node=none", .token = w->viewer)), 404,
+                "node.unknown");
+}
+
+static void test_incidents(void **state)
+{
+        struct world *w = *state;
+        struct error e = {0};
+        json_t *incident = json_pack("{s:s, s:s, s:s, s:s, s:n, s:i, s:i, s:[], s:s}", "id", "i-1", "cause",
+                "tcp.dropped", "target", "198.51.100.16/28:443", "since", "2026-11-21T10:02:00.000Z", "until",
+                "nodes", 31, "sites", 4, "node_ids", "summary",
+                "31 nodes of 4 sites lost 198.51.100.16/28:443 since 10:02 UTC");
+
+        assert_int_equal(
+                plane_incident_save(w->store, w->organisation, "i-1", incident, true, api_now_ms(), &e), 0);
+        json_decref(incident);
+        assert_int_equal(count(w, "/api/v1/incidents"), 1);
+        assert_int_equal(count(w, "/api/v1/incidents?open=true"), 1);
+        assert_int_equal(count(w, "/api/v1/incidents?open=false"), 0);
+        incident = world_get(w, 200, ASK("GET", "/api/v1/incidents", .token = w->stranger));
+        assert_int_equal(json_array_size(json_object_get(incident, "items")), 0);
+        json_decref(incident);
+}
+
 static size_t lines_of(const char *s)
 {
         size_t n = 0;
@@ -335,6 +387,8 @@ int main(void)
                 TEST(test_config),
                 TEST(test_config_that_is_wrong),
                 TEST(test_events),
+                TEST(test_reports),
+                TEST(test_incidents),
                 TEST(test_events_as_csv),
                 TEST(test_csv_reader_goes_away),
         };
