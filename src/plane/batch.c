@@ -281,22 +281,43 @@ void batch_add(struct batch *b, enum topic_kind kind, const char *node, const vo
         sd_event_source_set_enabled(b->timer, SD_EVENT_ONESHOT);
 }
 
-/* What had failed before the plane ended goes on failing: incidents go on with it. */
-static int restore(struct batch *b, struct error *ret_error)
+static void resume_incidents(struct batch *b, const json_t *open)
 {
-        json_t *failures = NULL, *f;
+        const json_t *o;
         size_t index;
-        int r = plane_failures(b->store, &failures, ret_error);
 
-        if (r < 0)
-                return r;
+        json_array_foreach(open, index, o) incidents_resume(b->incidents,
+                json_string_value(json_object_get(o, "organisation")), json_object_get(o, "incident"));
+}
+
+static void report_failures(struct batch *b, const json_t *failures)
+{
+        const json_t *f;
+        size_t index;
+
         json_array_foreach(failures, index, f) incidents_report(b->incidents,
                 json_string_value(json_object_get(f, "organisation")),
                 json_string_value(json_object_get(f, "node")), json_string_value(json_object_get(f, "site")),
                 json_string_value(json_object_get(f, "service")), json_object_get(f, "diagnosis"),
                 json_integer_value(json_object_get(f, "since_unix_ms")));
+}
+
+/* What had failed before the plane ended goes on failing, and its incidents go on under their ids. */
+static int restore(struct batch *b, struct error *ret_error)
+{
+        json_t *open = NULL, *failures = NULL;
+        int r = plane_incidents_open(b->store, &open, ret_error);
+
+        if (r >= 0)
+                r = plane_failures(b->store, &failures, ret_error);
+        if (r >= 0) {
+                resume_incidents(b, open);
+                report_failures(b, failures);
+                tell_incidents(b); /* those whose nodes are well ended meanwhile */
+        }
+        json_decref(open);
         json_decref(failures);
-        return 0;
+        return r < 0 ? r : 0;
 }
 
 int batch_new(sd_event *event, struct plane_store *store, const struct cidr *ranges, size_t range_count,

@@ -52,7 +52,8 @@ static void on_change(const char *organisation, const char *kind, json_t *value,
 {
         struct plane *p = userdata;
 
-        api_changed(p->api, organisation, kind, value);
+        if (p->api) /* not yet while the parts are made */
+                api_changed(p->api, organisation, kind, value);
 }
 
 static void on_output(const char *node, const char *request, const struct wire_output *o, void *userdata)
