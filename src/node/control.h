@@ -43,9 +43,8 @@ void control_send(struct control_client *c, const char *member, json_t *value /*
 void control_end(struct control_client *c, const struct error *e); /* NULL: {"done":true} */
 
 /* For the commands: asks and calls `on_line` for each answer line until the last. 0, or the daemon's error,
- * or -ECONNREFUSED / -ENOENT (no daemon runs), -EACCES (not in the group) with what to do, -EINTR when
- * stop_fd
- * (-1: none) became readable, -ECONNRESET when the daemon ended in the midst. on_line borrows the value; > 0
+ * or -ECONNREFUSED / -ENOENT (no daemon runs), -EACCES (not in the group) with what to do, -ECONNRESET (the
+ * daemon ended in the midst), -EINTR (stop_fd, -1 for none, became readable). on_line borrows the value; > 0
  * from it ends with 0, < 0 is returned, and the error is its own. Waits. */
 int control_ask(const char *path, const json_t *request,
         int (*on_line)(const char *member, json_t *value, void *userdata), void *userdata, int stop_fd,
