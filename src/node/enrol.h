@@ -1,5 +1,6 @@
 /* Registration and renewal: key, CSR, and what the plane answered, on disk so that a crash at any point
- * leaves either the old identity or the new one. The private key never leaves the machine; files are 0600.
+ * leaves either the old identity or the new one. The private key never leaves the machine, and its file is
+ * 0600; the rest of an identity is public, for the hand tools of everybody.
  * Waits: for commands.
  *
  * An identity is a folder, STATE/identity-…, with node.key, node.crt, grid-root.pem, PROFILE.profile and

@@ -58,11 +58,12 @@ int enrol_identity_prepare(const struct paths *p, struct error *ret_error)
 
 /* ---- a new folder ---- */
 
+/* The key is the node's alone; the rest is for hand tools as well, whoever runs them. */
 static int save_in(const char *folder, const char *name, const char *text, struct error *ret_error)
 {
         _cleanup_free_ char *path = path_join(folder, name);
 
-        return file_save(path, text, strlen(text), 0600, ret_error);
+        return file_save(path, text, strlen(text), str_equal(name, "node.key") ? 0600 : 0644, ret_error);
 }
 
 static char *profile_file(const char *name)
@@ -215,7 +216,7 @@ static int make_folder(const struct paths *p, char **ret_name, char **ret_path, 
 
         random_id(LINK, id);
         path = path_join(p->state, id);
-        if (mkdir(path, 0700) < 0)
+        if (mkdir(path, 0755) < 0 || chmod(path, 0755) < 0)
                 return file_error(ret_error, "make the folder", path);
         *ret_name = xstrdup(id);
         *ret_path = TAKE_PTR(path);

@@ -217,8 +217,10 @@ static void registers(void **unused)
         (void)unused;
         register_it(&o, false);
         check_usable();
-        assert_int_equal(mode_of(state("")), 0700);
+        assert_int_equal(mode_of(state("")), 0755);
         assert_int_equal(mode_of(state("node.key")), 0600);
+        assert_int_equal(mode_of(state("identity")), 0755);
+        assert_int_equal(mode_of(state("grid.profile")), 0644);
         profile = get(state("grid.profile"));
         assert_string_equal(profile, PROFILE);
         assert_int_not_equal(access(state("node.key.new"), F_OK), 0);
@@ -360,6 +362,7 @@ static void plain_files_become_an_identity(void **unused)
         check_usable();
         now = get(state("node.key"));
         assert_string_not_equal(now, key);
+        assert_int_equal(mode_of(state("node.key")), 0600);
         assert_int_equal(identities(), 1);
 }
 
