@@ -1,9 +1,8 @@
-#include "net/mqtt_tls.h"
+#include "net/mqtt_internal.h"
 
 #include "base/alloc.h"
 #include "base/cleanup.h"
 #include "base/text.h"
-#include "net/mqtt.h"
 #include "net/trust.h"
 
 #include <errno.h>
