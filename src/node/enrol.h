@@ -1,7 +1,6 @@
 /* Registration and renewal: key, CSR, and what the plane answered, on disk so that a crash at any point
  * leaves either the old identity or the new one. The private key never leaves the machine, and its file is
- * 0600; the rest of an identity is public, for the hand tools of everybody.
- * Waits: for commands.
+ * 0600; the rest of an identity is public, for the hand tools of everybody. Waits: for commands.
  *
  * An identity is a folder, STATE/identity-…, with node.key, node.crt, grid-root.pem, PROFILE.profile and
  * identity.json. STATE/identity is a symlink to the one in force, and STATE/node.key … are symlinks through

@@ -37,9 +37,9 @@ static pid_t dns, plane;
 
 static const char *inside(const char *name)
 {
-        static char paths[8][256];
+        static char paths[32][256];
         static unsigned next;
-        char *p = paths[next++ % 8];
+        char *p = paths[next++ % 32];
 
         snprintf(p, 256, "%s/%s", root, name);
         return p;
