@@ -4,7 +4,6 @@
 #include "base/cleanup.h"
 #include "base/text.h"
 
-#include <assert.h>
 #include <errno.h>
 #include <math.h>
 #include <stdarg.h>
@@ -88,15 +87,21 @@ void json_reader_fail(struct json_reader *r, const char *name, const char *forma
                 error_set(r->error, EBADMSG, "json.member", "%s: member '%s' %s", r->where, shown, reason);
 }
 
+static bool was_taken(const struct json_reader *r, const char *name)
+{
+        for (size_t i = 0; i < r->taken; i++)
+                if (str_equal(r->names[i], name))
+                        return true;
+        return false;
+}
+
 /* The member, noted as read; NULL when it is missing or null, or something failed before. */
 static json_t *take(struct json_reader *r, const char *name, bool required)
 {
         json_t *value = r->result < 0 ? NULL : json_object_get(r->object, name);
 
-        if (value) {
-                assert(r->taken < ELEMENTS(r->names));
+        if (value && r->taken < ELEMENTS(r->names) && !was_taken(r, name))
                 r->names[r->taken++] = name;
-        }
         if (json_is_null(value))
                 value = NULL;
         if (!value && required)
@@ -235,14 +240,6 @@ json_t *json_take_array(struct json_reader *r, const char *name, size_t maximum_
 json_t *json_take_optional_array(struct json_reader *r, const char *name, size_t maximum_items)
 {
         return array_of(r, name, take(r, name, false), maximum_items);
-}
-
-static bool was_taken(const struct json_reader *r, const char *name)
-{
-        for (size_t i = 0; i < r->taken; i++)
-                if (str_equal(r->names[i], name))
-                        return true;
-        return false;
 }
 
 int json_reader_done(struct json_reader *r, bool strict)

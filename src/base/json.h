@@ -21,7 +21,7 @@ struct json_reader {
         const char *where;     /* names the object in errors, borrowed */
         struct error *error;   /* may be NULL */
         int result;            /* 0, or -EBADMSG after the first failure */
-        const char *names[32]; /* of the members that were read, borrowed */
+        const char *names[32]; /* of the members that were read, borrowed; no object here has more */
         size_t taken;
 };
 void json_reader_init(struct json_reader *r, json_t *object, const char *where, struct error *ret_error);
