@@ -121,7 +121,10 @@ static int next_page(struct export *p, struct error *e)
 
         if (r < 0)
                 return r;
-        json_array_foreach(json_object_get(list, "items"), i, event) add_row(&p->waiting, event);
+        json_array_foreach(json_object_get(list, "items"), i, event)
+        {
+                add_row(&p->waiting, event);
+        }
         next = json_string_value(json_object_get(list, "next"));
         free(p->after);
         p->after = xstrdup(next);

@@ -162,11 +162,10 @@ void api_stream_free(struct stream *s)
 static bool has_room(struct exchange *x)
 {
         const struct hub *h = x->api->hub;
-        const struct stream *s;
         size_t count = 0;
 
-        DL_FOREACH(h->streams, s)
-        count += str_equal(s->organisation, x->organisation);
+        for (const struct stream *s = h->streams; s; s = s->next)
+                count += str_equal(s->organisation, x->organisation);
         if (h->count < STREAMS_MAXIMUM && count < STREAMS_ORGANISATION)
                 return true;
         api_problem_wait(x, MHD_HTTP_SERVICE_UNAVAILABLE, "streams.full", 15000,
@@ -229,8 +228,7 @@ static bool is_for(const struct stream *s, const char *organisation)
 void api_changed(struct api *a, const char *organisation, const char *kind, json_t *value)
 {
         _cleanup_free_ char *json = NULL;
-        struct frame *f;
-        struct stream *s;
+        const struct frame *f;
 
         if (!a)
                 return;
@@ -239,9 +237,9 @@ void api_changed(struct api *a, const char *organisation, const char *kind, json
         f = keep(a->hub, organisation,
                 xasprintf("event: %s\nid: %s.%llu\ndata: %s\n\n", kind, a->hub->boot,
                         (unsigned long long)a->hub->number, json));
-        DL_FOREACH(a->hub->streams, s)
-        if (is_for(s, organisation))
-                push(s, f->text);
+        for (struct stream *s = a->hub->streams; s; s = s->next)
+                if (is_for(s, organisation))
+                        push(s, f->text);
 }
 
 /* The number of "BOOT.NUMBER"; false when it is of another life of the plane, or none at all. */
@@ -261,7 +259,6 @@ static bool parse_last_id(const struct hub *h, const char *id, uint64_t *ret)
 static void catch_up(struct stream *s, const char *last_id)
 {
         const struct hub *h = s->hub;
-        const struct frame *f;
         uint64_t last = 0;
 
         if (!parse_last_id(h, last_id, &last) ||
@@ -269,9 +266,9 @@ static void catch_up(struct stream *s, const char *last_id)
                 push(s, "event: gap\ndata: {}\n\n");
                 return;
         }
-        DL_FOREACH(h->frames, f)
-        if (f->number > last && is_for(s, f->organisation))
-                push(s, f->text);
+        for (const struct frame *f = h->frames; f; f = f->next)
+                if (f->number > last && is_for(s, f->organisation))
+                        push(s, f->text);
 }
 
 void api_stream_events(struct exchange *x)
@@ -312,7 +309,10 @@ static void push_output(struct stream *s)
                 return;
         }
         lines = json_object_get(value, "lines");
-        json_array_foreach(lines, i, line) push_event(s, "line", s->next_line + (int64_t)i, line);
+        json_array_foreach(lines, i, line)
+        {
+                push_event(s, "line", s->next_line + (int64_t)i, line);
+        }
         s->next_line = json_integer_value(json_object_get(value, "next"));
         if (str_equal(json_string_value(json_object_get(value, "state")), "ended")) {
                 json_object_del(value, "lines");
@@ -351,15 +351,12 @@ void api_stream_request(struct exchange *x)
 void api_request_changed(struct api *a, const char *organisation, const char *request)
 {
         _cleanup_(json_cleanup) json_t *value = NULL;
-        struct stream *s, *next;
 
         if (!a)
                 return;
-        DL_FOREACH_SAFE(a->hub->streams, s, next)
-        {
+        for (struct stream *s = a->hub->streams; s; s = s->next)
                 if (str_equal(s->request, request) && str_equal(s->organisation, organisation))
                         push_output(s);
-        }
         if (requests_get(a->options.requests, organisation, request, INT32_MAX, &value, NULL) < 0 ||
                 !str_equal(json_string_value(json_object_get(value, "state")), "ended"))
                 return;
@@ -372,10 +369,8 @@ void api_request_changed(struct api *a, const char *organisation, const char *re
 static int on_heartbeat(sd_event_source *source, uint64_t now_us, void *userdata)
 {
         struct hub *h = userdata;
-        struct stream *s, *next;
 
-        DL_FOREACH_SAFE(h->streams, s, next)
-        {
+        for (struct stream *s = h->streams; s; s = s->next) {
                 push(s, ":\n\n");
                 if (now_us > s->began_us + STREAM_LONGEST_US)
                         end(s);
@@ -402,11 +397,9 @@ int api_hub_new(struct api *a)
 
 void api_streams_end(struct api *a, const char *organisation)
 {
-        struct stream *s;
-
-        DL_FOREACH(a->hub->streams, s)
-        if (!organisation || str_equal(s->organisation, organisation))
-                end(s);
+        for (struct stream *s = a->hub->streams; s; s = s->next)
+                if (!organisation || str_equal(s->organisation, organisation))
+                        end(s);
 }
 
 size_t api_streams_count(const struct api *a)

@@ -183,10 +183,10 @@ static int on_cancel_unanswered(sd_event_source *source, uint64_t now_us, void *
 
 static void make_room(struct requests *r)
 {
-        struct request *q, *next;
+        struct request *next;
 
-        DL_FOREACH_SAFE(r->oldest, q, next)
-        {
+        for (struct request *q = r->oldest; q; q = next) {
+                next = q->next;
                 if (HASH_COUNT(r->by_id) < COUNT_MAXIMUM && r->size_bytes < ALL_MAXIMUM)
                         return;
                 if (q->end != END_NONE)
@@ -196,11 +196,10 @@ static void make_room(struct requests *r)
 
 static size_t running_on(const struct requests *r, const char *node)
 {
-        const struct request *q;
         size_t count = 0;
 
-        DL_FOREACH(r->oldest, q)
-        count += q->end == END_NONE && str_equal(q->node, node);
+        for (const struct request *q = r->oldest; q; q = q->next)
+                count += q->end == END_NONE && str_equal(q->node, node);
         return count;
 }
 
@@ -329,13 +328,9 @@ void requests_output(struct requests *r, const char *node, const char *id, const
 
 void requests_node_gone(struct requests *r, const char *node)
 {
-        struct request *q, *next;
-
-        DL_FOREACH_SAFE(r->oldest, q, next)
-        {
+        for (struct request *q = r->oldest; q; q = q->next)
                 if (q->end == END_NONE && str_equal(q->node, node))
                         end(q, END_LOST, 0, "the node went offline");
-        }
 }
 
 /* ---- what operators read ---- */

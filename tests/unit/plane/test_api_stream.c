@@ -178,7 +178,7 @@ static void test_streams_end_with_rights(void **state)
         int fd = open_stream(w, "/api/v1/events/stream", text_of(o, "secret"), NULL);
 
         json_decref(world_get(w, 204, ASK("DELETE", path, .token = w->admin)));
-        text = raw_read(w, fd, NULL, 2000);
+        text = raw_read(w, fd, "\r\n0\r\n\r\n", 2000);
         assert_non_null(strstr(text, "0\r\n\r\n")); /* an end, not a break */
         assert_int_equal(api_streams_count(w->api), 0);
         close(fd);
@@ -253,7 +253,7 @@ static void test_request(void **state)
         free(text);
         o = (struct wire_output){.first = 2, .end = END_EXITED, .status = 3};
         requests_output(w->requests, n.id, played.request, &o);
-        text = raw_read(w, fd, NULL, 2000);
+        text = raw_read(w, fd, "\r\n0\r\n\r\n", 2000);
         assert_non_null(strstr(text, "event: end\ndata: {"));
         assert_non_null(strstr(text, "\"end\":\"exited\",\"status\":3"));
         close(fd);
@@ -288,13 +288,13 @@ static void test_request_stream_again(void **state)
         json_decref(answer);
         requests_output(w->requests, n.id, played.request, &o);
         fd = open_stream(w, stream, w->viewer, "Last-Event-ID: 1\r\n");
-        text = raw_read(w, fd, NULL, 2000);
+        text = raw_read(w, fd, "\r\n0\r\n\r\n", 2000);
         assert_null(strstr(text, "\"one\""));
         assert_non_null(strstr(text, "\"two\""));
         assert_non_null(strstr(text, "event: end"));
         close(fd);
         fd = open_stream(w, stream, w->viewer, NULL);
-        whole = raw_read(w, fd, NULL, 2000);
+        whole = raw_read(w, fd, "\r\n0\r\n\r\n", 2000);
         assert_non_null(strstr(whole, "\"zero\""));
         close(fd);
         enrolled_done(&n);
