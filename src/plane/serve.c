@@ -128,6 +128,20 @@ static void on_service(const struct service_view *v, void *userdata)
 
 /* ---- timers ---- */
 
+/* The intermediate and the lists of the revoked have an end, too. */
+static void maintain_ca(struct plane *p)
+{
+        struct error e = {0};
+        bool changed = false;
+        int r = ca_maintain(p->ca, now_unix_ms() / 1000, &changed, &e);
+
+        if (r >= 0 && changed)
+                r = services_reload(p->services, &e);
+        if (r < 0)
+                log_event(
+                        LOG_LEVEL_ERROR, "the certificate authority needs attention", "reason", e.text, NULL);
+}
+
 static int on_housekeeping(sd_event_source *source, uint64_t at_us, void *userdata)
 {
         struct plane *p = userdata;
@@ -137,7 +151,7 @@ static int on_housekeeping(sd_event_source *source, uint64_t at_us, void *userda
         if (r < 0)
                 log_event(LOG_LEVEL_ERROR, "old records could not be removed", "reason", e.text, NULL);
         if (r <= 0)
-                on_revoked(p); /* a list of the revoked has an end, too */
+                maintain_ca(p);
         /* Some at a time, so that the loop goes on meanwhile. */
         sd_event_source_set_time(source, at_us + (r > 0 ? TIDY_AGAIN_US : HOUSEKEEPING_US));
         sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
