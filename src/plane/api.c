@@ -272,7 +272,8 @@ static int on_timer(sd_event_source *source, uint64_t now_us, void *userdata)
         return 0;
 }
 
-static void on_daemon_message(void *userdata, const char *format, va_list arguments)
+static void __attribute__((format(printf, 2, 0)))
+on_daemon_message(void *userdata, const char *format, va_list arguments)
 {
         _cleanup_free_ char *text = NULL;
 

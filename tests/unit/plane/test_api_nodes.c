@@ -201,6 +201,7 @@ static void test_config_that_is_wrong(void **state)
                         fail_msg("%s: %ld", wrong[i], a.status);
                 answer_done(&a);
         }
+        assert_string_not_equal(played.node, id); /* nobody was told */
         assert_int_equal(played.notices, 0);
 }
 
