@@ -51,35 +51,41 @@ static void run(const char *command)
                 fail_msg("%s", command);
 }
 
-/* One change is told for what the command does, and not at once. */
-static void assert_change(const char *command)
+/* What the command does is told, and not at once; at most so many times: the kernel looks at carriers once a
+ * second, which is a change of its own. */
+static void assert_change(const char *command, unsigned most)
 {
-        double began = now_ms();
+        double began;
 
-        run_for(500);
-        changes = 0;
-        run(command);
+        do {
+                changes = 0;
+                run_for(1300);
+        } while (changes > 0);
         began = now_ms();
+        run(command);
         while (changes == 0 && now_ms() < began + 3000)
                 run_for(10);
         assert_true(now_ms() - began >= 150);
         run_for(400);
-        if (changes != 1)
+        if (changes < 1 || changes > most)
                 fail_msg("%u changes for '%s'", changes, command);
 }
 
 static void test_changes(void **state)
 {
         (void)state;
-        assert_change("ip link add gB-v0 type veth peer name gB-v1");
-        assert_change("ip addr add 203.0.113.2/24 dev gB-v0 && ip link set gB-v0 up && ip link set gB-v1 up");
-        assert_change("ip route add 198.51.100.0/24 via 203.0.113.1");
-        assert_change("ip route del 198.51.100.0/24");
-        assert_change("ip rule add from 203.0.113.2 table 100");
-        assert_change("ip -6 route add 2001:db8:1::/48 dev gB-v0");
-        assert_change("ip link set gB-v1 down");
-        assert_change("ip addr del 203.0.113.2/24 dev gB-v0");
-        assert_change("ip link del gB-v0");
+        assert_change("ip link add gB-v0 type veth peer name gB-v1 && "
+                      "ip link set gB-v0 addrgenmode none && ip link set gB-v1 addrgenmode none",
+                2);
+        assert_change("ip link set gB-v0 up && ip link set gB-v1 up", 2);
+        assert_change("ip addr add 203.0.113.2/24 dev gB-v0", 1);
+        assert_change("ip route add 198.51.100.0/24 via 203.0.113.1", 1);
+        assert_change("ip route del 198.51.100.0/24", 1);
+        assert_change("ip rule add from 203.0.113.2 table 100", 1);
+        assert_change("ip -6 route add 2001:db8:1::/48 dev gB-v0", 1);
+        assert_change("ip addr del 203.0.113.2/24 dev gB-v0", 1);
+        assert_change("ip link set gB-v1 down", 2);
+        assert_change("ip link del gB-v0", 2);
 }
 
 /* More than the socket holds: that is heard of, too, and only once. */
@@ -90,8 +96,9 @@ static void test_flood(void **state)
             "ip link set gB-v0 up");
         assert_change("for i in $(seq 1 3000); do "
                       "echo route add 10.$((i/250)).$((i%250)).0/24 via 203.0.113.1 onlink dev gB-v0; "
-                      "echo route del 10.$((i/250)).$((i%250)).0/24; done | ip -batch -");
-        assert_change("ip link del gB-v0");
+                      "echo route del 10.$((i/250)).$((i%250)).0/24; done | ip -batch -",
+                2);
+        assert_change("ip link del gB-v0", 2);
 }
 
 static void test_silence(void **state)
