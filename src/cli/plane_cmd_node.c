@@ -27,11 +27,13 @@ static int show_token(const struct session *s, const struct plane_answer *a)
                 return session_fail(s, EXIT_FAILURE, "the control plane gave no token");
         status = plane_show_secret(s, token);
         fflush(stdout);
-        if (status == EXIT_SUCCESS && isatty(STDERR_FILENO))
+        if (status == EXIT_SUCCESS)
                 fprintf(stderr,
-                        "It registers one node, once, until %s:\n  gridnode register https://repo.DOMAIN "
-                        "--token-file FILE --root-fingerprint SHA256\n",
-                        json_string_value(json_object_get(a->json, "expires")));
+                        "It registers one node, once, until %s:\n"
+                        "  gridnode register %s --token-file FILE --root-fingerprint %s\n",
+                        json_string_value(json_object_get(a->json, "expires")),
+                        json_string_value(json_object_get(a->json, "url")),
+                        json_string_value(json_object_get(a->json, "root_fingerprint")));
         return status;
 }
 

@@ -1,6 +1,8 @@
 /* Nodes and their configurations, as operators see them. */
 #include "plane/api_internal.h"
 
+#include "base/alloc.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -59,9 +61,13 @@ static void set_location(struct exchange *x, const char *folder, const char *id)
 static void reply_token(struct exchange *x, unsigned status, const char *id, const char *name, char token[64],
         int64_t expires)
 {
+        _cleanup_free_ char *url = xasprintf("https://%s", x->api->options.settings->repo_host);
+        char fingerprint[65];
+
+        ca_root_fingerprint(x->api->options.ca, fingerprint);
         api_reply_json(x, status,
-                json_pack("{s:s, s:s, s:s, s:o}", "id", id, "name", name, "token", token, "expires",
-                        json_time(expires)));
+                json_pack("{s:s, s:s, s:s, s:o, s:s, s:s}", "id", id, "name", name, "token", token, "expires",
+                        json_time(expires), "url", url, "root_fingerprint", fingerprint));
         set_location(x, "nodes", id);
         explicit_bzero(token, 64);
 }
