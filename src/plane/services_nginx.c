@@ -158,7 +158,7 @@ static bool is_early(const struct problem *p)
 static void add_problems(struct text *t)
 {
         for (size_t i = 0; i < ELEMENTS(problems); i++)
-                text_addf(t, "    error_page %d %s%d;\n", problems[i].status,
+                text_addf(t, "    error_page %d =%d %s%d;\n", problems[i].status, problems[i].as,
                         is_early(&problems[i]) ? "/.problem/" : "@problem_", problems[i].status);
         for (size_t i = 0; i < ELEMENTS(problems); i++) {
                 const struct problem *p = &problems[i];

@@ -63,12 +63,28 @@ void world_enter_namespace(void)
         close(fd);
 }
 
+/* The head of a request: closing with some of it unread would be a reset. */
+static ssize_t read_head(int fd, char *ret, size_t size)
+{
+        size_t length = 0;
+        ssize_t n;
+
+        ret[0] = '\0';
+        while (length + 1 < size && !strstr(ret, "\r\n\r\n") &&
+                (n = read(fd, ret + length, size - 1 - length)) > 0) {
+                length += (size_t)n;
+                ret[length] = '\0';
+        }
+        return (ssize_t)length;
+}
+
 /* Answers each request with itself, until it is killed. */
 static _Noreturn void echo_api(const char *path, int parent)
 {
         struct sockaddr_un a = {.sun_family = AF_UNIX};
         int listener = socket(AF_UNIX, SOCK_STREAM, 0);
 
+        signal(SIGPIPE, SIG_IGN); /* nginx wants no more than the status of some answers */
         prctl(PR_SET_PDEATHSIG, SIGKILL);
         if (getppid() != parent)
                 _exit(1);
@@ -78,11 +94,10 @@ static _Noreturn void echo_api(const char *path, int parent)
         for (;;) {
                 char request[65536], head[256];
                 int fd = accept(listener, NULL, NULL);
-                ssize_t length = fd < 0 ? 0 : read(fd, request, sizeof(request) - 1);
+                ssize_t length = fd < 0 ? 0 : read_head(fd, request, sizeof(request));
                 const char *status = "200 OK";
 
                 if (length > 0) {
-                        request[length] = '\0';
                         if (strstr(request, "/internal/registry") && !strstr(request, "Bearer right"))
                                 status = "401 Unauthorized\r\nWWW-Authenticate: Basic realm=\"grid\"";
                         snprintf(head, sizeof(head),

@@ -297,6 +297,21 @@ static void test_registry(void **state)
         assert_status(odd, "404");
 }
 
+/* Without the API, its clients are told to come again. */
+static void test_api_is_away(void **state)
+{
+        _cleanup_free_ char *away = NULL, *moved = xasprintf("%s.away", w.settings.api_socket), *back = NULL;
+
+        (void)state;
+        assert_int_equal(rename(w.settings.api_socket, moved), 0);
+        away = world_get(&w, WORLD_HTTPS, -1, REPO, "/api/v1/x", NULL);
+        assert_int_equal(rename(moved, w.settings.api_socket), 0);
+        back = world_get(&w, WORLD_HTTPS, -1, REPO, "/api/v1/x", NULL);
+        assert_status(away, "503");
+        assert_has(away, "\"status\":503");
+        assert_status(back, "200");
+}
+
 static void test_limits(void **state)
 {
         _cleanup_free_ char *large = world_ask(
@@ -477,6 +492,7 @@ int main(void)
                 cmocka_unit_test(test_smuggling),
                 cmocka_unit_test(test_paths),
                 cmocka_unit_test(test_registry),
+                cmocka_unit_test(test_api_is_away),
                 cmocka_unit_test(test_limits),
                 cmocka_unit_test(test_access_log),
                 cmocka_unit_test(test_killed_child_comes_back),
