@@ -3,7 +3,6 @@
 #include "base/alloc.h"
 #include "base/cleanup.h"
 #include "base/json.h"
-#include "base/log.h"
 
 #include <errno.h>
 #include <string.h>

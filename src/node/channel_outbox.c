@@ -15,7 +15,6 @@
 /* One pass over the store's items. */
 struct pass {
         struct channel *c;
-        bool again;         /* those of the window that are due; else new ones */
         double due_ms;      /* sent before: due */
         size_t most;        /* to be sent in this pass */
         size_t seen;        /* of the window, with `again` */
@@ -149,7 +148,7 @@ static bool send_new(struct channel *c)
 
 static bool send_again(struct channel *c, double due_ms, size_t most)
 {
-        struct pass p = {.c = c, .again = true, .due_ms = due_ms, .most = most};
+        struct pass p = {.c = c, .due_ms = due_ms, .most = most};
 
         if (c->outbox.count == 0)
                 return true;
