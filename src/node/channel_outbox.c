@@ -17,7 +17,7 @@ struct pass {
         struct channel *c;
         double due_ms;      /* sent before: due */
         size_t most;        /* to be sent in this pass */
-        size_t seen;        /* of the window, with `again` */
+        size_t seen;        /* of the window, when it is sent again */
         struct wire_ack no; /* what the broker will never take */
         bool is_blocked;
 };
