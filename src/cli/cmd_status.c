@@ -100,8 +100,13 @@ static const json_t *service_with(const json_t *status, const char *job)
         size_t index, k;
 
         json_array_foreach(json_object_get(status, "services"), index, service)
-                json_array_foreach(json_object_get(service, "carries"), k,
-                        carried) if (str_equal(json_string_value(carried), job)) return service;
+        {
+                json_array_foreach(json_object_get(service, "carries"), k, carried)
+                {
+                        if (str_equal(json_string_value(carried), job))
+                                return service;
+                }
+        }
         return NULL;
 }
 
@@ -175,7 +180,9 @@ static void write_configuration(const json_t *status)
         line("Configuration:", text_string(&t), *text_of(c, "error") ? BAD : "");
         text_done(&t);
         json_array_foreach(json_object_get(c, "warnings"), index, warning)
+        {
                 line("", json_string_value(warning) ? json_string_value(warning) : "", DULL);
+        }
 }
 
 static void write_diagnosis(const json_t *status)
@@ -191,7 +198,10 @@ static void write_diagnosis(const json_t *status)
         line("Last diagnosis:", text_of(d, "at"), "");
         line("", text_of(d, "summary"),
                 colour_of(str_equal(text_of(d, "verdict"), "healthy") ? "ok" : "failed"));
-        json_array_foreach(json_object_get(d, "causes"), index, cause) line("", text_of(cause, "remedy"), "");
+        json_array_foreach(json_object_get(d, "causes"), index, cause)
+        {
+                line("", text_of(cause, "remedy"), "");
+        }
 }
 
 static void write_status(const json_t *status)

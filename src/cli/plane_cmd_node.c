@@ -90,10 +90,16 @@ static void write_value(const char *title, const json_t *value, int indent)
 
         if (json_is_object(value)) {
                 printf("%*s%s:\n", indent, "", title);
-                json_object_foreach((json_t *)value, name, member) write_value(name, member, indent + 2);
+                json_object_foreach((json_t *)value, name, member)
+                {
+                        write_value(name, member, indent + 2);
+                }
         } else if (json_is_array(value)) {
                 printf("%*s%s:%s\n", indent, "", title, json_array_size(value) ? "" : " none");
-                json_array_foreach(value, index, member) write_value("-", member, indent + 2);
+                json_array_foreach(value, index, member)
+                {
+                        write_value("-", member, indent + 2);
+                }
         } else if (json_is_string(value)) {
                 _cleanup_free_ char *safe =
                         str_printable(json_string_value(value), json_string_length(value), 4096);
@@ -117,7 +123,10 @@ int cmd_node_show(struct session *s)
         if (status == EXIT_SUCCESS && s->settings.json)
                 plane_show_json(a.json);
         else if (status == EXIT_SUCCESS)
-                json_object_foreach(a.json, name, member) write_value(name, member, 0);
+                json_object_foreach(a.json, name, member)
+                {
+                        write_value(name, member, 0);
+                }
         plane_answer_done(&a);
         return status;
 }

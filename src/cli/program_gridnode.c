@@ -93,7 +93,7 @@ static const struct command commands[] = {
                 "pinned: no other authority is trusted, not even those of the system.\n\n"
                 "When the answer is lost, the same command ends the same registration.",
                 "gridnode register https://repo.grid.example --token-file token --root-ca root.pem\tregister with a root at hand\n"
-                "gridnode register https://repo.grid.example --token-file - --root-fingerprint 4F:09:…\tthe root is fetched and compared"},
+                "gridnode register https://repo.grid.example --token-file - --root-fingerprint 4F:09:AB:CD\tthe root is fetched and compared"},
         {"renew", cmd_renew, "renew the node's certificate, with a new key", "", 0, 0, COMPLETE_NOTHING,
                 NEEDS_NOTHING,
                 ROWS(OPTION_CONFIG, OPTION_ROOT, OPTION_PATIENCE, OPTION_JSON),

@@ -432,7 +432,8 @@ void channel_credentials_changed(struct channel *c)
                 return;
         error_set(
                 &why, ECONNRESET, "mqtt.renewed", "the certificate was renewed: the connection is made anew");
-        c->mqtt = mqtt_free(c->mqtt, false);
+        /* With a goodbye, so that no will is sent: the node is not away, and nobody is to be told so. */
+        c->mqtt = mqtt_free(c->mqtt, true);
         enter_state(c, CHANNEL_WAITING, &why);
         try_in(c, 0);
 }

@@ -286,8 +286,11 @@ static void resume_incidents(struct batch *b, const json_t *open)
         const json_t *o;
         size_t index;
 
-        json_array_foreach(open, index, o) incidents_resume(b->incidents,
-                json_string_value(json_object_get(o, "organisation")), json_object_get(o, "incident"));
+        json_array_foreach(open, index, o)
+        {
+                incidents_resume(b->incidents, json_string_value(json_object_get(o, "organisation")),
+                        json_object_get(o, "incident"));
+        }
 }
 
 static void report_failures(struct batch *b, const json_t *failures)
@@ -295,11 +298,14 @@ static void report_failures(struct batch *b, const json_t *failures)
         const json_t *f;
         size_t index;
 
-        json_array_foreach(failures, index, f) incidents_report(b->incidents,
-                json_string_value(json_object_get(f, "organisation")),
-                json_string_value(json_object_get(f, "node")), json_string_value(json_object_get(f, "site")),
-                json_string_value(json_object_get(f, "service")), json_object_get(f, "diagnosis"),
-                json_integer_value(json_object_get(f, "since_unix_ms")));
+        json_array_foreach(failures, index, f)
+        {
+                incidents_report(b->incidents, json_string_value(json_object_get(f, "organisation")),
+                        json_string_value(json_object_get(f, "node")),
+                        json_string_value(json_object_get(f, "site")),
+                        json_string_value(json_object_get(f, "service")), json_object_get(f, "diagnosis"),
+                        json_integer_value(json_object_get(f, "since_unix_ms")));
+        }
 }
 
 /* What had failed before the plane ended goes on failing, and its incidents go on under their ids. */

@@ -419,12 +419,20 @@ int broker_notice(struct broker *b, const char *node, int64_t version)
 /* ---- removal of a node ---- */
 
 /* A connection under the node's own client id, by the socket that only the plane has: the broker ends the
- * node's (MQTT 5, section 3.1.4), and the revoked certificate does not get in again. */
+ * node's (MQTT 5, section 3.1.4). The broker hears of the revocation by a signal and a little later, so that
+ * a node that is quick comes in once more: it is done three times. */
 struct expulsion {
         struct broker *broker;
+        char node[WIRE_ID_MAXIMUM + 1];
         struct mqtt *mqtt;
+        sd_event_source *timer;
+        unsigned done;
         struct expulsion *next;
 };
+
+static const double expel_after_ms[] = {500, 2000}; /* once more, after the first and the second */
+
+static int begin_expulsion(struct expulsion *x);
 
 static void end_expulsion(struct expulsion *x)
 {
@@ -434,20 +442,60 @@ static void end_expulsion(struct expulsion *x)
                 at = &(*at)->next;
         if (*at)
                 *at = x->next;
+        sd_event_source_disable_unref(x->timer);
         mqtt_free(x->mqtt, true);
         free(x);
 }
 
+static int on_expel_again(sd_event_source *source, uint64_t at_us, void *userdata)
+{
+        struct expulsion *x = userdata;
+
+        (void)source;
+        (void)at_us;
+        if (begin_expulsion(x) < 0)
+                end_expulsion(x);
+        return 0;
+}
+
+static void expelled_once(struct expulsion *x)
+{
+        struct broker *b = x->broker;
+        uint64_t now_us;
+
+        x->mqtt = mqtt_free(x->mqtt, true);
+        if (x->done == ELEMENTS(expel_after_ms)) {
+                end_expulsion(x);
+                return;
+        }
+        sd_event_now(b->event, CLOCK_MONOTONIC, &now_us);
+        now_us += (uint64_t)(expel_after_ms[x->done++] * 1000);
+        x->timer = sd_event_source_disable_unref(x->timer);
+        if (sd_event_add_time(b->event, &x->timer, CLOCK_MONOTONIC, now_us, 10000, on_expel_again, x) < 0)
+                end_expulsion(x);
+}
+
 static void on_expelled(void *userdata)
 {
-        end_expulsion(userdata);
+        expelled_once(userdata);
 }
 
 static void on_expulsion_closed(const struct error *e, void *userdata)
 {
-        log_event(LOG_LEVEL_WARNING, "could not end the connection of a removed node at once", "reason",
-                e->text, NULL);
-        end_expulsion(userdata);
+        struct expulsion *x = userdata;
+
+        log_event(LOG_LEVEL_WARNING, "could not end the connection of a removed node at once", "node",
+                x->node, "reason", e->text, NULL);
+        expelled_once(x);
+}
+
+static int begin_expulsion(struct expulsion *x)
+{
+        struct mqtt_handlers h = {
+                .on_connected = on_expelled, .on_closed = on_expulsion_closed, .userdata = x};
+        struct error e = {0};
+
+        return connect_as(x->broker, x->node, &h, &x->mqtt, &e);
 }
 
 static void clear_retained(struct broker *b, const char *node)
@@ -464,8 +512,6 @@ static void clear_retained(struct broker *b, const char *node)
 int broker_expel(struct broker *b, const char *organisation, const char *node)
 {
         struct expulsion *x;
-        struct mqtt_handlers h = {.on_connected = on_expelled, .on_closed = on_expulsion_closed};
-        struct error e = {0};
         struct peer *p = peer_of(b, node);
         int r;
 
@@ -478,16 +524,14 @@ int broker_expel(struct broker *b, const char *organisation, const char *node)
                 return -ENOTCONN;
         x = xcalloc(1, sizeof *x);
         x->broker = b;
-        h.userdata = x;
-        r = connect_as(b, node, &h, &x->mqtt, &e);
-        if (r < 0) {
-                free(x);
-                return r;
-        }
+        str_copy(x->node, sizeof x->node, node);
         x->next = b->expulsions;
         b->expulsions = x;
+        r = begin_expulsion(x);
+        if (r < 0)
+                end_expulsion(x);
         clear_retained(b, node);
-        return 0;
+        return r;
 }
 
 void broker_counts(const struct broker *b, struct broker_counts *ret)
