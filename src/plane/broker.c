@@ -8,6 +8,7 @@
 #include "net/mqtt.h"
 #include "plane/batch.h"
 #include "plane/broker_target.h"
+#include "plane/expulsions.h"
 #include "plane/presence.h"
 
 #include <errno.h>
@@ -16,9 +17,7 @@
 #include <uthash.h>
 
 #define CLIENT_ID        "plane"
-#define KEEPALIVE_S      15
 #define TOLD_AT          3
-#define CONNECT_MS       10000
 #define ABSENT_AFTER_MS  90000 /* a broker that came back: who has not by then is gone */
 #define LOG_WINDOW_US    ((uint64_t)60 * 1000000)
 #define NODES_REMEMBERED 100000
@@ -43,7 +42,7 @@ struct broker {
         sd_event_source *retry, *absent;
         struct batch *batch;
         struct peer *peers;
-        struct expulsion *expulsions;
+        struct expulsions *expulsions;
         struct broker_counts counts;
         bool was_connected;
 };
@@ -358,18 +357,6 @@ static void on_connected(void *userdata)
         log_event(LOG_LEVEL_INFO, "connected to the broker", NULL);
 }
 
-static int connect_as(struct broker *b, const char *client_id, const struct mqtt_handlers *h,
-        struct mqtt **ret, struct error *ret_error)
-{
-        struct mqtt_options o = {.client_id = client_id,
-                .keepalive_s = KEEPALIVE_S,
-                .connect_timeout_ms = CONNECT_MS,
-                .maximum_message_bytes = WIRE_MESSAGE_MAXIMUM};
-
-        broker_target_fill(&b->target, &o);
-        return mqtt_connect(b->event, &o, h, ret, ret_error);
-}
-
 static int start_connection(struct broker *b)
 {
         struct mqtt_handlers h = {.on_connected = on_connected,
@@ -377,7 +364,7 @@ static int start_connection(struct broker *b)
                 .on_message = on_message,
                 .userdata = b};
         struct error e = {0};
-        int r = connect_as(b, CLIENT_ID, &h, &b->mqtt, &e);
+        int r = broker_target_connect(&b->target, b->event, CLIENT_ID, &h, &b->mqtt, &e);
 
         if (r < 0)
                 retry_later(b);
@@ -418,86 +405,6 @@ int broker_notice(struct broker *b, const char *node, int64_t version)
 
 /* ---- removal of a node ---- */
 
-/* A connection under the node's own client id, by the socket that only the plane has: the broker ends the
- * node's (MQTT 5, section 3.1.4). The broker hears of the revocation by a signal and a little later, so that
- * a node that is quick comes in once more: it is done three times. */
-struct expulsion {
-        struct broker *broker;
-        char node[WIRE_ID_MAXIMUM + 1];
-        struct mqtt *mqtt;
-        sd_event_source *timer;
-        unsigned done;
-        struct expulsion *next;
-};
-
-static const double expel_after_ms[] = {500, 2000}; /* once more, after the first and the second */
-
-static int begin_expulsion(struct expulsion *x);
-
-static void end_expulsion(struct expulsion *x)
-{
-        struct expulsion **at = &x->broker->expulsions;
-
-        while (*at && *at != x)
-                at = &(*at)->next;
-        if (*at)
-                *at = x->next;
-        sd_event_source_disable_unref(x->timer);
-        mqtt_free(x->mqtt, true);
-        free(x);
-}
-
-static int on_expel_again(sd_event_source *source, uint64_t at_us, void *userdata)
-{
-        struct expulsion *x = userdata;
-
-        (void)source;
-        (void)at_us;
-        if (begin_expulsion(x) < 0)
-                end_expulsion(x);
-        return 0;
-}
-
-static void expelled_once(struct expulsion *x)
-{
-        struct broker *b = x->broker;
-        uint64_t now_us;
-
-        x->mqtt = mqtt_free(x->mqtt, true);
-        if (x->done == ELEMENTS(expel_after_ms)) {
-                end_expulsion(x);
-                return;
-        }
-        sd_event_now(b->event, CLOCK_MONOTONIC, &now_us);
-        now_us += (uint64_t)(expel_after_ms[x->done++] * 1000);
-        x->timer = sd_event_source_disable_unref(x->timer);
-        if (sd_event_add_time(b->event, &x->timer, CLOCK_MONOTONIC, now_us, 10000, on_expel_again, x) < 0)
-                end_expulsion(x);
-}
-
-static void on_expelled(void *userdata)
-{
-        expelled_once(userdata);
-}
-
-static void on_expulsion_closed(const struct error *e, void *userdata)
-{
-        struct expulsion *x = userdata;
-
-        log_event(LOG_LEVEL_WARNING, "could not end the connection of a removed node at once", "node",
-                x->node, "reason", e->text, NULL);
-        expelled_once(x);
-}
-
-static int begin_expulsion(struct expulsion *x)
-{
-        struct mqtt_handlers h = {
-                .on_connected = on_expelled, .on_closed = on_expulsion_closed, .userdata = x};
-        struct error e = {0};
-
-        return connect_as(x->broker, x->node, &h, &x->mqtt, &e);
-}
-
 static void clear_retained(struct broker *b, const char *node)
 {
         static const enum topic_kind kinds[] = {TOPIC_STATUS, TOPIC_CONFIG, TOPIC_CONFIG_APPLIED};
@@ -511,7 +418,6 @@ static void clear_retained(struct broker *b, const char *node)
 
 int broker_expel(struct broker *b, const char *organisation, const char *node)
 {
-        struct expulsion *x;
         struct peer *p = peer_of(b, node);
         int r;
 
@@ -522,14 +428,7 @@ int broker_expel(struct broker *b, const char *organisation, const char *node)
         batch_forget_node(b->batch, organisation, node);
         if (!b->counts.connected)
                 return -ENOTCONN;
-        x = xcalloc(1, sizeof *x);
-        x->broker = b;
-        str_copy(x->node, sizeof x->node, node);
-        x->next = b->expulsions;
-        b->expulsions = x;
-        r = begin_expulsion(x);
-        if (r < 0)
-                end_expulsion(x);
+        r = expulsions_add(b->expulsions, node);
         clear_retained(b, node);
         return r;
 }
@@ -578,6 +477,7 @@ int broker_new(sd_event *event, const struct plane_settings *settings, struct pl
         b->store = store;
         b->handlers = *h;
         b->backoff = (struct backoff)BACKOFF_INIT(200, 5000, 50);
+        b->expulsions = expulsions_new(event, &b->target);
         r = broker_target_init(settings, &b->target, ret_error);
         if (r < 0) {
                 broker_free(b);
@@ -600,8 +500,7 @@ struct broker *broker_free(struct broker *b)
 
         if (!b)
                 return NULL;
-        while (b->expulsions)
-                end_expulsion(b->expulsions);
+        expulsions_free(b->expulsions);
         sd_event_source_disable_unref(b->retry);
         sd_event_source_disable_unref(b->absent);
         mqtt_free(b->mqtt, true);

@@ -1,10 +1,14 @@
 #include "plane/broker_target.h"
 
 #include "base/cleanup.h"
+#include "wire/wire.h"
 
 #include <errno.h>
 #include <netdb.h>
 #include <string.h>
+
+#define KEEPALIVE_S 15
+#define CONNECT_MS  10000
 
 static int look_up(const struct plane_settings *s, struct broker_target *t, struct error *ret_error)
 {
@@ -53,11 +57,18 @@ void broker_target_done(struct broker_target *t)
         t->tls = NULL;
 }
 
-void broker_target_fill(struct broker_target *t, struct mqtt_options *o)
+int broker_target_connect(struct broker_target *t, sd_event *event, const char *client_id,
+        const struct mqtt_handlers *h, struct mqtt **ret, struct error *ret_error)
 {
-        o->unix_path = t->unix_path;
-        if (t->unix_path)
-                return;
-        o->address = t->addresses[t->next++ % t->count];
-        o->tls = t->tls;
+        struct mqtt_options o = {.client_id = client_id,
+                .unix_path = t->unix_path,
+                .keepalive_s = KEEPALIVE_S,
+                .connect_timeout_ms = CONNECT_MS,
+                .maximum_message_bytes = WIRE_MESSAGE_MAXIMUM};
+
+        if (!t->unix_path) {
+                o.address = t->addresses[t->next++ % t->count];
+                o.tls = t->tls;
+        }
+        return mqtt_connect(event, &o, h, ret, ret_error);
 }

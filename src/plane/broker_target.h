@@ -15,5 +15,6 @@ struct broker_target {
  * An address that changes is found at the next one. 0 or -errno with the host and the reason. */
 int broker_target_init(const struct plane_settings *s, struct broker_target *ret, struct error *ret_error);
 void broker_target_done(struct broker_target *t);
-/* Fills in unix_path, or address and tls. */
-void broker_target_fill(struct broker_target *t, struct mqtt_options *o);
+/* Starts a connection to the next of its addresses, as mqtt_connect does. */
+int broker_target_connect(struct broker_target *t, sd_event *event, const char *client_id,
+        const struct mqtt_handlers *h, struct mqtt **ret, struct error *ret_error);
