@@ -2,6 +2,7 @@
 
 #include "base/alloc.h"
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/text.h"
 
 #include <ctype.h>
@@ -13,7 +14,6 @@
 #include <sys/stat.h>
 #include <syslog.h>
 #include <systemd/sd-journal.h>
-#include <time.h>
 
 #define VALUE_MAX_BYTES 4096
 #define FIELDS_MAX      32
@@ -120,11 +120,9 @@ static void send_to_stderr(
         enum log_level level, const char *message, const struct field *fields, size_t count)
 {
         struct text line = {0};
-        struct timespec now;
         char when[32];
 
-        clock_gettime(CLOCK_REALTIME, &now);
-        time_format_utc((int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000, when);
+        time_format_utc(clock_unix_ms(), when);
         text_addf(&line, "%s %s %s", when, levels[level].name, message);
         for (size_t i = 0; i < count; i++) {
                 text_addf(&line, " %s=", fields[i].key);

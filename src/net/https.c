@@ -2,6 +2,7 @@
 
 #include "base/alloc.h"
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/json.h"
 #include "base/text.h"
 #include "net/https_failure.h"
@@ -11,7 +12,6 @@
 #include <net/if.h>
 #include <openssl/err.h>
 #include <string.h>
-#include <time.h>
 
 #define HEAD_MAX_BYTES ((size_t)64 << 10)
 #define LEAST_SHARE_MS 1
@@ -42,14 +42,6 @@ void https_answer_done(struct https_answer *a)
         free(a->content_type);
         free(a->etag);
         *a = (struct https_answer){0};
-}
-
-static double now_ms(void)
-{
-        struct timespec t;
-
-        clock_gettime(CLOCK_MONOTONIC, &t);
-        return (double)t.tv_sec * 1e3 + (double)t.tv_nsec / 1e6;
 }
 
 /* ---- callbacks ---- */
@@ -354,12 +346,12 @@ static int try_all(
 {
         _cleanup_free_ struct https_failure *failures = xcalloc(count, sizeof(*failures));
         struct strv where = {0};
-        double end_ms = now_ms() + r->timeout_ms;
+        double end_ms = clock_monotonic_ms() + r->timeout_ms;
         int result = -EIO;
 
         for (size_t i = 0; i < count; i++) {
                 struct endpoint to = {.port = r->port};
-                double share_ms = (end_ms - now_ms()) / (double)(count - i);
+                double share_ms = (end_ms - clock_monotonic_ms()) / (double)(count - i);
                 char place[256];
 
                 if (!r->proxy)

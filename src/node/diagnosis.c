@@ -2,6 +2,7 @@
 
 #include "base/alloc.h"
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "diagnose/plan.h"
 #include "net/netlink.h"
 #include "node/configuration.h"
@@ -12,7 +13,6 @@
 #include <net/if_arp.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <time.h>
 
 #define BUDGET_MS      5000.0
 #define BUDGET_REST_MS 25.0 /* kept for concluding and writing */
@@ -357,12 +357,10 @@ int diagnosis_run(const struct diagnosis_options *o, struct report *ret, struct 
 {
         struct report report = {0};
         struct run r = {.options = o, .report = &report};
-        struct timespec now;
         int e;
 
         r.budget_ms = (o->budget_ms > 0 ? o->budget_ms : BUDGET_MS) - BUDGET_REST_MS;
-        clock_gettime(CLOCK_REALTIME, &now);
-        report.started_unix_ms = (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+        report.started_unix_ms = clock_unix_ms();
         report.node = xstrdup(o->site->name ? o->site->name : "");
         report.profile = xstrdup(o->profile ? o->profile->name : "");
         e = probe_context_init(&r.context);

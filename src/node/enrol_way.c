@@ -2,24 +2,16 @@
 #include "node/enrol_internal.h"
 
 #include "base/alloc.h"
+#include "base/clock.h"
 #include "node/lookup.h"
 
 #include <errno.h>
 #include <string.h>
-#include <time.h>
 
 #define LOOKUP_MS 5000.0
 #define MAX_TRIED 8 /* more share the time into pieces that are too short */
 
 DEFINE_CLEANUP(struct measure *, measure_free);
-
-static double now_ms(void)
-{
-        struct timespec t;
-
-        clock_gettime(CLOCK_MONOTONIC, &t);
-        return (double)t.tv_sec * 1e3 + (double)t.tv_nsec / 1e6;
-}
 
 struct address_list {
         struct inet_addr items[MAX_TRIED];
@@ -112,7 +104,7 @@ int enrol_way_ask(const struct settings_node *s, const char *host, uint16_t port
         struct https_request request = *like;
         struct address_list list = {0};
         _cleanup_free_ char *proxy = NULL;
-        double end_ms = now_ms() + like->timeout_ms;
+        double end_ms = clock_monotonic_ms() + like->timeout_ms;
         int r;
 
         lookup_source(s->site, &request.source);
@@ -124,7 +116,7 @@ int enrol_way_ask(const struct settings_node *s, const char *host, uint16_t port
         request.addresses = list.items;
         request.address_count = list.count;
         request.proxy = proxy;
-        request.timeout_ms = end_ms - now_ms();
+        request.timeout_ms = end_ms - clock_monotonic_ms();
         return https_exchange(&request, ret, ret_error);
 }
 
@@ -169,7 +161,7 @@ int enrol_way_ask_any(const struct settings_node *s, const char *first, const st
         struct https_answer *ret, struct error *ret_error)
 {
         const struct profile *p = s->profile;
-        double end_ms = now_ms() + like->timeout_ms;
+        double end_ms = clock_monotonic_ms() + like->timeout_ms;
         struct error all = {0};
         size_t left = 0;
 
@@ -183,7 +175,7 @@ int enrol_way_ask_any(const struct settings_node *s, const char *first, const st
 
                         if (!is_way(&p->services[i]) || strv_contains(&p->services[i].carries, first) == pass)
                                 continue;
-                        request.timeout_ms = (end_ms - now_ms()) / (double)left--;
+                        request.timeout_ms = (end_ms - clock_monotonic_ms()) / (double)left--;
                         if (ask_service(s, &p->services[i], &request, ret, &is_final, &e) == 0)
                                 return 0;
                         if (is_final) {

@@ -2,6 +2,7 @@
 
 #include "base/alloc.h"
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/json.h"
 #include "base/random.h"
 #include "base/text.h"
@@ -9,7 +10,6 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 #define OUTBOX_BYTES  ((int64_t)64 << 20)
 #define HISTORY_COUNT 10000
@@ -103,10 +103,8 @@ static int put_aside(const char *path, char **ret_note, struct error *e)
 {
         static const char *const ends[] = {"", "-wal", "-shm"};
         _cleanup_free_ char *why = xstrdup(e->text), *aside = NULL;
-        struct timespec now;
 
-        clock_gettime(CLOCK_REALTIME, &now);
-        aside = xasprintf("%s.damaged-%lld%03ld", path, (long long)now.tv_sec, now.tv_nsec / 1000000);
+        aside = xasprintf("%s.damaged-%lld", path, (long long)clock_unix_ms());
         for (size_t i = 0; i < ELEMENTS(ends); i++) {
                 _cleanup_free_ char *from = xasprintf("%s%s", path, ends[i]),
                                     *to = xasprintf("%s%s", aside, ends[i]);

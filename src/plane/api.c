@@ -9,21 +9,12 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
-#include <time.h>
 
 #define CONNECTIONS_MAXIMUM 1024U
 #define CONNECTION_MEMORY   ((size_t)64 << 10) /* its first line and headers among it */
 #define INACTIVITY_S        30U
 #define DRAIN_MAXIMUM       ((size_t)1 << 20) /* of a body that nobody wants: read, so that the answer arrives */
 #define CONNECTION_BACKLOG  512
-
-int64_t api_now_ms(void)
-{
-        struct timespec t;
-
-        clock_gettime(CLOCK_REALTIME, &t);
-        return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
 
 const char *api_header(const struct exchange *x, const char *name)
 {

@@ -89,7 +89,7 @@ static bool by_token(struct exchange *x, const char *header)
 
         if (r < 0 || !str_starts_with(secret, "gpt_"))
                 return unauthorised(x, "token.malformed", "the Authorization header is not 'Bearer gpt_…'");
-        r = plane_token_find(x->api->options.store, secret, api_now_ms(), &x->actor, &e);
+        r = plane_token_find(x->api->options.store, secret, clock_unix_ms(), &x->actor, &e);
         explicit_bzero(secret, sizeof secret);
         return r == 0 || refuse_credentials(x, r, &e, "token.refused", text);
 }
@@ -122,7 +122,7 @@ static bool by_session(struct exchange *x, const char *header)
                 return true; /* other cookies than ours: nobody */
         if (r < 0 || strlen(secret) >= sizeof x->secret)
                 return unauthorised(x, "session.over", text);
-        r = plane_session_find(x->api->options.store, secret, api_now_ms(), &x->actor, csrf, &e);
+        r = plane_session_find(x->api->options.store, secret, clock_unix_ms(), &x->actor, csrf, &e);
         if (r < 0)
                 return refuse_credentials(x, r, &e, "session.over", text);
         str_copy(x->secret, sizeof x->secret, secret);
@@ -209,7 +209,7 @@ bool api_identify_node(struct exchange *x)
 {
         const char *header = api_header(x, "X-Client-Certificate");
         _cleanup_free_ char *pem = header ? uri_decode_text(header, CERTIFICATE_MAXIMUM) : NULL;
-        int64_t now_s = api_now_ms() / 1000;
+        int64_t now_s = clock_unix_ms() / 1000;
         struct error e = {0};
 
         if (!was_verified(x, api_header(x, "X-Client-Verify")))

@@ -9,6 +9,7 @@
 #include "plane/api_uri.h"
 
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/json.h"
 #include "base/log.h"
 
@@ -97,7 +98,6 @@ static inline void json_cleanup(json_t **value)
         json_decref(*value);
 }
 
-int64_t api_now_ms(void);
 /* Runs the daemon soon: after something was resumed. */
 void api_kick(struct listener *l);
 /* Stops handling until api_resume(); a reply is to be there then. Only from a handler. */

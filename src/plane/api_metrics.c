@@ -134,7 +134,7 @@ static void add_replies(struct exchange *x, struct text *t)
 
 static int add_sessions(struct exchange *x, struct text *t, struct error *e)
 {
-        int64_t now = api_now_ms(), count = 0;
+        int64_t now = clock_unix_ms(), count = 0;
         int r = db_query_integer(plane_store_db(x->api->options.store), e, 0, &count,
                 "SELECT count(*) FROM sessions WHERE created > ? AND used > ?", "ii", now - INT64_C(43200000),
                 now - INT64_C(3600000));

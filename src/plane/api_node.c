@@ -29,7 +29,7 @@ static void log_wrong(struct exchange *x, const char *code)
         char from[INET_ADDR_TEXT], count[16];
         unsigned suppressed = 0;
 
-        if (!log_limit_allows(&x->api->wrong_log, (uint64_t)api_now_ms() * 1000, MINUTE_US, &suppressed))
+        if (!log_limit_allows(&x->api->wrong_log, (uint64_t)clock_unix_ms() * 1000, MINUTE_US, &suppressed))
                 return;
         snprintf(count, sizeof count, "%u", suppressed);
         log_event(LOG_LEVEL_WARNING, "A registration or renewal was refused", "code", code, "from",
@@ -40,7 +40,7 @@ static void refuse(struct exchange *x, unsigned status, const char *code, const 
 {
         struct inet_addr a = client_address(x);
 
-        limit_failed(x->api->limit, &a, api_now_ms());
+        limit_failed(x->api->limit, &a, clock_unix_ms());
         x->api->refused_registrations++;
         log_wrong(x, code);
         api_problem(x, status, code, "%s", detail);
@@ -49,7 +49,7 @@ static void refuse(struct exchange *x, unsigned status, const char *code, const 
 static bool may_try(struct exchange *x)
 {
         struct inet_addr a = client_address(x);
-        int64_t wait_ms = limit_wait_ms(x->api->limit, &a, api_now_ms());
+        int64_t wait_ms = limit_wait_ms(x->api->limit, &a, clock_unix_ms());
 
         if (wait_ms == 0)
                 return true;
@@ -84,7 +84,8 @@ static bool is_in_force(struct exchange *x, const char *pem)
 {
         struct ca_identity i;
 
-        return ca_identify(x->api->options.ca, pem, &i, NULL) == 0 && i.not_after_unix > api_now_ms() / 1000;
+        return ca_identify(x->api->options.ca, pem, &i, NULL) == 0 &&
+               i.not_after_unix > clock_unix_ms() / 1000;
 }
 
 /* The node's certificate for this key: the same again, or a new one. 0 or -errno. */
@@ -93,7 +94,7 @@ static int certificate_for(struct exchange *x, const struct plane_node *node, co
 {
         const struct api_options *o = &x->api->options;
         _cleanup_free_ char *pem = NULL;
-        int64_t now = api_now_ms(), not_after;
+        int64_t now = clock_unix_ms(), not_after;
         char serial[65];
         int r = plane_certificate_find(o->store, node->id, key, &pem, e);
 
@@ -170,7 +171,7 @@ static void tell_of_replacement(struct exchange *x, const struct plane_node *nod
 
 void api_node_register(struct exchange *x)
 {
-        int64_t now = api_now_ms();
+        int64_t now = clock_unix_ms();
         struct wire_enrolment enrolment;
         struct ca_request request;
         struct plane_node node;
@@ -226,7 +227,7 @@ static bool may_renew(struct exchange *x, const struct ca_identity *i, struct pl
                         "this certificate was revoked, or its node was removed; register the node anew");
                 return false;
         }
-        if (api_now_ms() / 1000 <= i->not_after_unix + CA_GRACE_DAYS * DAY_S)
+        if (clock_unix_ms() / 1000 <= i->not_after_unix + CA_GRACE_DAYS * DAY_S)
                 return true;
         refuse(x, MHD_HTTP_FORBIDDEN, "certificate.expired",
                 "the certificate expired more than 90 days ago; register the node anew (gridplane node token "

@@ -90,7 +90,7 @@ void api_nodes_create(struct exchange *x)
         if (!api_read_done(x, &r))
                 return;
         rc = plane_node_create(x->api->options.store, &x->actor, x->organisation, name, site ? site : "",
-                api_now_ms(), id, token, &expires, &e);
+                clock_unix_ms(), id, token, &expires, &e);
         if (rc < 0) {
                 api_problem_error(x, rc, &e);
                 return;
@@ -121,7 +121,7 @@ void api_nodes_remove(struct exchange *x)
 
         if (!api_path_node(x, &node))
                 return;
-        r = plane_node_remove(o->store, &x->actor, x->organisation, node.id, api_now_ms(), &e);
+        r = plane_node_remove(o->store, &x->actor, x->organisation, node.id, clock_unix_ms(), &e);
         if (r < 0) {
                 api_problem_error(x, r, &e);
                 return;
@@ -145,7 +145,7 @@ void api_nodes_token(struct exchange *x)
 
         if (!api_path_node(x, &node))
                 return;
-        r = plane_node_new_token(x->api->options.store, &x->actor, x->organisation, node.id, api_now_ms(),
+        r = plane_node_new_token(x->api->options.store, &x->actor, x->organisation, node.id, clock_unix_ms(),
                 token, &expires, &e);
         if (r < 0) {
                 api_problem_error(x, r, &e);
@@ -213,8 +213,8 @@ static void put_config(
         const struct api_options *o = &x->api->options;
         struct error e = {0};
         int64_t version;
-        int r = plane_config_put(
-                o->store, &x->actor, x->organisation, node->id, config, expected, api_now_ms(), &version, &e);
+        int r = plane_config_put(o->store, &x->actor, x->organisation, node->id, config, expected,
+                clock_unix_ms(), &version, &e);
 
         if (r == -ESTALE)
                 api_problem(x, MHD_HTTP_PRECONDITION_FAILED, "config.changed",

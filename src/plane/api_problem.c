@@ -126,7 +126,8 @@ static void log_internal(struct exchange *x, const struct error *e)
         unsigned suppressed = 0;
         char count[16];
 
-        if (!log_limit_allows(&x->api->internal_log, (uint64_t)api_now_ms() * 1000, MINUTE_US, &suppressed))
+        if (!log_limit_allows(
+                    &x->api->internal_log, (uint64_t)clock_unix_ms() * 1000, MINUTE_US, &suppressed))
                 return;
         snprintf(count, sizeof count, "%u", suppressed);
         log_event(LOG_LEVEL_ERROR, "A request of the API failed by a fault of this machine's", "method",

@@ -34,7 +34,7 @@ static bool by_token(struct exchange *x, const char *header)
         if (r == -ENOENT)
                 r = credentials_bearer(header, secret);
         if (r == 0)
-                r = plane_token_find(x->api->options.store, secret, api_now_ms(), &x->actor, &e);
+                r = plane_token_find(x->api->options.store, secret, clock_unix_ms(), &x->actor, &e);
         explicit_bzero(secret, sizeof secret);
         if (r < 0) {
                 ask_for_credentials(x);

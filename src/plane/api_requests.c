@@ -34,7 +34,8 @@ static void start(struct exchange *x, const struct plane_node *node, const char 
         json_t *value = NULL;
         char id[65], location[96];
         struct error e = {0};
-        int r = requests_start(requests, &x->actor, node, tool, arguments, timeout_s, api_now_ms(), id, &e);
+        int r = requests_start(
+                requests, &x->actor, node, tool, arguments, timeout_s, clock_unix_ms(), id, &e);
 
         if (r < 0) {
                 api_problem_error(x, r, &e);
@@ -97,7 +98,7 @@ void api_requests_cancel(struct exchange *x)
 {
         struct error e = {0};
         int r = requests_cancel(
-                x->api->options.requests, &x->actor, x->organisation, x->values[0], api_now_ms(), &e);
+                x->api->options.requests, &x->actor, x->organisation, x->values[0], clock_unix_ms(), &e);
 
         if (r < 0)
                 api_problem_error(x, r, &e);

@@ -47,7 +47,7 @@ static void log_wrong(struct exchange *x, const struct signing_in *s)
         unsigned suppressed = 0;
         char count[16];
 
-        if (!log_limit_allows(&x->api->login_log, (uint64_t)api_now_ms() * 1000, MINUTE_US, &suppressed))
+        if (!log_limit_allows(&x->api->login_log, (uint64_t)clock_unix_ms() * 1000, MINUTE_US, &suppressed))
                 return;
         snprintf(count, sizeof count, "%u", suppressed);
         log_event(LOG_LEVEL_WARNING, "A sign-in with a wrong name or password", "name", s->name, "from", from,
@@ -87,7 +87,7 @@ static void on_verified(struct exchange *x, bool right)
         const struct signing_in *s = x->context;
 
         if (right && s->user.id[0])
-                open_session(x, s, api_now_ms());
+                open_session(x, s, clock_unix_ms());
         else
                 refuse(x, s);
 }
@@ -132,7 +132,7 @@ void api_session_open(struct exchange *x)
         const char *name, *password, *organisation;
         struct json_reader r;
         struct error e = {0};
-        int64_t now = api_now_ms();
+        int64_t now = clock_unix_ms();
 
         x->context = s;
         x->context_size = sizeof *s;

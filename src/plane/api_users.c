@@ -65,7 +65,7 @@ static void on_new_hash(struct exchange *x, const char *hash)
                 return;
         }
         r = plane_user_add(x->api->options.store, &x->actor, x->organisation, c->name, c->role, hash,
-                api_now_ms(), id, &e);
+                clock_unix_ms(), id, &e);
         if (r < 0)
                 api_problem_error(x, r, &e);
         else
@@ -108,7 +108,7 @@ static void update_user(struct exchange *x, const char *hash)
         const struct user_change *c = x->context;
         struct error e = {0};
         int r = plane_user_update(x->api->options.store, &x->actor, x->organisation, c->id,
-                c->has_role ? &c->role : NULL, hash, api_now_ms(), &e);
+                c->has_role ? &c->role : NULL, hash, clock_unix_ms(), &e);
 
         if (r < 0) {
                 api_problem_error(x, r, &e);
@@ -167,7 +167,7 @@ void api_users_remove(struct exchange *x)
 
         reply_removed(x,
                 plane_user_remove(
-                        x->api->options.store, &x->actor, x->organisation, x->values[0], api_now_ms(), &e),
+                        x->api->options.store, &x->actor, x->organisation, x->values[0], clock_unix_ms(), &e),
                 &e);
 }
 
@@ -191,7 +191,7 @@ static void add_token(struct exchange *x, const char *name, enum role role, int6
         char id[65], secret[64];
         struct error e = {0};
         int r = plane_token_add(x->api->options.store, &x->actor, x->organisation, name, role, expires,
-                api_now_ms(), id, secret, &e);
+                clock_unix_ms(), id, secret, &e);
 
         if (r < 0) {
                 api_problem_error(x, r, &e);
@@ -219,7 +219,7 @@ void api_tokens_add(struct exchange *x)
         take_role(&r, json_take_text(&r, "role", API_NAME_MAXIMUM), &role);
         if (json_object_get(body, "expires"))
                 expires = json_take_time(&r, "expires");
-        if (r.result == 0 && expires && expires <= api_now_ms())
+        if (r.result == 0 && expires && expires <= clock_unix_ms())
                 json_reader_fail(&r, "expires", "is over already");
         if (api_read_done(x, &r))
                 add_token(x, name, role, expires);
@@ -231,7 +231,7 @@ void api_tokens_remove(struct exchange *x)
 
         reply_removed(x,
                 plane_token_remove(
-                        x->api->options.store, &x->actor, x->organisation, x->values[0], api_now_ms(), &e),
+                        x->api->options.store, &x->actor, x->organisation, x->values[0], clock_unix_ms(), &e),
                 &e);
 }
 
@@ -265,7 +265,7 @@ void api_organisations_add(struct exchange *x)
         name = json_take_text(&r, "name", API_NAME_MAXIMUM);
         if (!api_read_done(x, &r))
                 return;
-        rc = plane_org_add(x->api->options.store, &x->actor, name, api_now_ms(), id, &e);
+        rc = plane_org_add(x->api->options.store, &x->actor, name, clock_unix_ms(), id, &e);
         if (rc < 0)
                 api_problem_error(x, rc, &e);
         else

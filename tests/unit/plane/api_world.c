@@ -112,7 +112,7 @@ static void add_tokens(struct world *w)
 {
         struct error e = {0};
         char id[65];
-        int64_t now = api_now_ms();
+        int64_t now = clock_unix_ms();
 
         assert_int_equal(plane_org_find(w->store, ORGANISATION_DEFAULT, w->organisation, &e), 0);
         assert_int_equal(plane_org_add(w->store, &world_machine, "other", now, w->other, &e), 0);
@@ -515,7 +515,7 @@ struct enrolled world_enrol(struct world *w, const char *organisation, const cha
         char token[64];
         int64_t expires;
 
-        if (plane_node_create(w->store, &world_machine, organisation, name, "s1", api_now_ms(), n.id, token,
+        if (plane_node_create(w->store, &world_machine, organisation, name, "s1", clock_unix_ms(), n.id, token,
                     &expires, &e) < 0)
                 fail_msg("%s", e.text);
         csr = make_csr(n.key);
@@ -546,10 +546,10 @@ char *certificate_header(const char *pem)
 void world_connect(struct world *w, const char *node, bool online)
 {
         struct wire_status status = {
-                .online = online, .since_unix_ms = api_now_ms(), .version = "1", .epoch = "e1"};
+                .online = online, .since_unix_ms = clock_unix_ms(), .version = "1", .epoch = "e1"};
         struct error e = {0};
         bool changed;
 
-        if (plane_node_status(w->store, node, &status, api_now_ms(), &changed, &e) < 0)
+        if (plane_node_status(w->store, node, &status, clock_unix_ms(), &changed, &e) < 0)
                 fail_msg("%s", e.text);
 }

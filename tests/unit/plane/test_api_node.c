@@ -52,7 +52,7 @@ static void test_register(void **state)
         char id[65], token[64];
         json_t *first, *second;
 
-        create(w, "branch-1", api_now_ms(), id, token);
+        create(w, "branch-1", clock_unix_ms(), id, token);
         body = register_body(token, csr);
         again = register_body(token, other_csr);
         first = world_get(w, 200, ASK("POST", REGISTER, .body = body));
@@ -82,7 +82,7 @@ static void test_register_with_a_wrong_token(void **state)
         _cleanup_free_ char *csr = make_csr(key), *unknown = NULL, *expired = NULL, *no_csr = NULL;
         char id[65], token[64];
 
-        create(w, "branch-1", api_now_ms() - 25 * 3600 * 1000LL, id, token);
+        create(w, "branch-1", clock_unix_ms() - 25 * 3600 * 1000LL, id, token);
         unknown = register_body("gnt_aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", csr);
         expired = register_body(token, csr);
         no_csr = register_body(token, "nonsense");
@@ -126,7 +126,7 @@ static void test_a_thousand_wrong_registrations(void **state)
         int refused = 0, slowed = 0;
         char id[65], token[64];
 
-        create(w, "branch-1", api_now_ms(), id, token);
+        create(w, "branch-1", clock_unix_ms(), id, token);
         wrong = register_body("gnt_aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", csr);
         right = register_body(token, csr);
         for (int i = 0; i < 1000; i++) {
@@ -189,7 +189,7 @@ static void test_renew(void **state)
 static char *old_certificate(struct world *w, const struct enrolled *n, int64_t days_ago)
 {
         _cleanup_free_ char *csr = make_csr(n->key);
-        int64_t now_s = api_now_ms() / 1000, not_after;
+        int64_t now_s = clock_unix_ms() / 1000, not_after;
         struct ca_request request;
         struct error e = {0};
         char *pem = NULL, serial[65];
@@ -283,7 +283,7 @@ static void test_certificates_that_say_nothing(void **state)
                 403, "certificate.foreign");
         /* Of our CA, but not of our book: a node of another organisation than the certificate says. */
         assert_int_equal(
-                ca_issue_node(w->ca, csr, n.id, w->other, api_now_ms() / 1000, &pem, serial, &not_after, &e),
+                ca_issue_node(w->ca, csr, n.id, w->other, clock_unix_ms() / 1000, &pem, serial, &not_after, &e),
                 0);
         unknown = certificate_header(pem);
         free(pem);

@@ -223,7 +223,7 @@ static void add_event(struct world *w, const char *node, int64_t seq, const char
         if (cause)
                 event.diagnosis = json_pack("{s:s, s:s, s:[{s:s}]}", "verdict", "blocked", "summary", "s",
                         "causes", "code", cause);
-        if (plane_event_add(w->store, node, &event, api_now_ms(), &is_new, &value, &e) < 0)
+        if (plane_event_add(w->store, node, &event, clock_unix_ms(), &is_new, &value, &e) < 0)
                 fail_msg("%s", e.text);
         json_decref(event.diagnosis);
         json_decref(value);
@@ -268,7 +268,7 @@ static void add_report(struct world *w, const char *node)
         struct error e = {0};
         bool is_new;
 
-        if (plane_report_add(w->store, node, &report, api_now_ms(), &is_new, &e) < 0)
+        if (plane_report_add(w->store, node, &report, clock_unix_ms(), &is_new, &e) < 0)
                 fail_msg("%s", e.text);
         json_decref(report.report);
 }
@@ -300,7 +300,7 @@ static void test_incidents(void **state)
                 "31 nodes of 4 sites lost 198.51.100.16/28:443 since 10:02 UTC");
 
         assert_int_equal(
-                plane_incident_save(w->store, w->organisation, "i-1", incident, true, api_now_ms(), &e), 0);
+                plane_incident_save(w->store, w->organisation, "i-1", incident, true, clock_unix_ms(), &e), 0);
         json_decref(incident);
         assert_int_equal(count(w, "/api/v1/incidents"), 1);
         assert_int_equal(count(w, "/api/v1/incidents?open=true"), 1);
