@@ -149,8 +149,8 @@ int cmd_incident_list(struct session *s)
 
 int cmd_audit_list(struct session *s)
 {
-        static const struct table_column columns[] = {
-                {"AT", "at"}, {"WHO", "actor"}, {"WHAT", "action"}, {"OBJECT", "object"}};
+        static const struct table_column columns[] = {{"AT", "at"}, {"WHO", "actor"}, {"WHAT", "action"},
+                {"OBJECT", "object"}, {"DETAIL", "detail"}};
 
         return plane_show_list(s, "/api/v1/audit", columns, ELEMENTS(columns), "Nothing was changed yet.");
 }

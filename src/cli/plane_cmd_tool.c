@@ -16,6 +16,16 @@ struct output {
         int status; /* of the tool */
 };
 
+/* For whom the word of the wire is too short. */
+static const char *words_of(const char *how)
+{
+        return str_equal(how, "timeout")     ? "its time was over, and it was ended; --timeout gives it more"
+               : str_equal(how, "cancelled") ? "it was cancelled"
+               : str_equal(how, "signalled") ? "it was ended by a signal"
+               : how                         ? how
+                                             : "ended";
+}
+
 static int take_end(struct output *o, json_t *end)
 {
         const char *how = json_string_value(json_object_get(end, "end"));
@@ -24,7 +34,7 @@ static int take_end(struct output *o, json_t *end)
         o->status = (int)json_integer_value(json_object_get(end, "status"));
         if (str_equal(how, "exited"))
                 return 1;
-        session_fail(o->session, 0, "%s%s%s", how ? how : "ended", error ? ": " : "", error ? error : "");
+        session_fail(o->session, 0, "%s%s%s", words_of(how), error ? ": " : "", error ? error : "");
         o->status = str_equal(how, "refused")     ? EX_USAGE
                     : str_equal(how, "lost")      ? EX_UNAVAILABLE
                     : str_equal(how, "signalled") ? 128 + o->status

@@ -2,6 +2,7 @@
 
 #include "base/alloc.h"
 #include "base/cleanup.h"
+#include "base/json.h"
 #include "base/text.h"
 
 #include <string.h>
@@ -39,6 +40,11 @@ static char *cell_of(const json_t *item, const struct table_column *c)
         if (json_is_boolean(v))
                 return xstrdup(json_is_true(v) ? (c->true_word ? c->true_word : "yes")
                                                : (c->false_word ? c->false_word : "no"));
+        if (json_object_size(v) > 0 || json_array_size(v) > 0) {
+                _cleanup_free_ char *text = json_to_text(v);
+
+                return str_excerpt(text, strlen(text), CELL_MAX_BYTES);
+        }
         return xstrdup("-");
 }
 

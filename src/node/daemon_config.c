@@ -34,9 +34,10 @@ struct configurer {
         char lan_problem[256];  /* told already */
         int64_t wanted_version; /* what the plane announced */
         unsigned failures;      /* of the wanted version, in a row */
-        bool failure_told;
-        struct strv warnings; /* of the guard, for what is being applied */
-        json_t *applied;      /* wire_applied */
+        bool failure_told;      /* of the wanted version */
+        bool failure_open;      /* of any version, and its end was not told */
+        struct strv warnings;   /* of the guard, for what is being applied */
+        json_t *applied;        /* wire_applied */
 };
 
 static void fetch(struct configurer *c);
@@ -85,7 +86,7 @@ static void tell_failure(struct configurer *c, int64_t version, const char *prob
         tell_applied(c, version, "failed", problem);
         if (c->failures < ATTEMPTS_TOLD || c->failure_told)
                 return;
-        c->failure_told = true;
+        c->failure_told = c->failure_open = true;
         daemon_tell(c->daemon, EVENT_CONFIGURATION, WIRE_ERROR, NULL, NULL, "Configuration %lld failed: %s",
                 (long long)version, problem);
 }
@@ -190,10 +191,10 @@ static void in_force(struct configurer *c)
         c->failures = 0;
         keep_config(c, STORE_CANDIDATE, &d->config);
         tell_applied(c, d->config.version, "applied", NULL);
-        if (c->failure_told)
+        if (c->failure_open)
                 daemon_tell(d, EVENT_CONFIGURATION, WIRE_INFO, NULL, NULL, "Configuration %lld is applied",
                         (long long)d->config.version);
-        c->failure_told = false;
+        c->failure_told = c->failure_open = false;
         confirm_later(c, CONFIRM_MS);
 }
 
@@ -283,6 +284,7 @@ static void take_back(struct configurer *c)
         daemon_tell(c->daemon, EVENT_CONFIGURATION, WIRE_ERROR, NULL, NULL,
                 "Configuration %lld was taken back: the control channel did not survive it for 60 s",
                 (long long)version);
+        c->failure_open = true;
         copy_config(&last, &c->good);
         if (c->good.version == 0)
                 config_from_site(c->daemon->settings->site, &last);
