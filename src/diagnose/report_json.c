@@ -251,14 +251,9 @@ static int measurements_from_json(const json_t *j, struct report *r, struct erro
         return 0;
 }
 
-static void json_decref_p(json_t **j)
-{
-        json_decref(*j);
-}
-
 int report_from_json_text(const char *data, size_t length, struct report *ret, struct error *ret_error)
 {
-        _cleanup_(json_decref_p) json_t *j = NULL;
+        json_auto_t *j = NULL;
         _cleanup_(report_done) struct report r = {0};
         json_error_t where;
         int e;

@@ -112,7 +112,7 @@ static void add_header(struct text *t)
 static int next_page(struct export *p, struct error *e)
 {
         struct page page = {.after = p->after, .limit = EXPORT_PAGE};
-        _cleanup_(json_cleanup) json_t *list = NULL;
+        json_auto_t *list = NULL;
         const char *next;
         json_t *event;
         size_t i;

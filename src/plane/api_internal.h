@@ -93,11 +93,6 @@ struct exchange {
         unsigned status;
 };
 
-static inline void json_cleanup(json_t **value)
-{
-        json_decref(*value);
-}
-
 /* Runs the daemon soon: after something was resumed. */
 void api_kick(struct listener *l);
 /* Stops handling until api_resume(); a reply is to be there then. Only from a handler. */

@@ -259,7 +259,7 @@ void api_node_renew(struct exchange *x)
 void api_node_config(struct exchange *x)
 {
         const char *known = api_header(x, MHD_HTTP_HEADER_IF_NONE_MATCH);
-        _cleanup_(json_cleanup) json_t *value = NULL;
+        json_auto_t *value = NULL;
         struct error e = {0};
         char tag[32];
         int64_t version;

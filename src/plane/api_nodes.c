@@ -21,7 +21,7 @@ bool api_path_node(struct exchange *x, struct plane_node *ret)
 
 void api_node_changed(struct api *a, const char *organisation, const char *node)
 {
-        _cleanup_(json_cleanup) json_t *value = NULL;
+        json_auto_t *value = NULL;
 
         if (plane_node_show(a->options.store, organisation, node, &value, NULL) < 0)
                 value = json_pack("{s:s, s:s}", "id", node, "state", "removed");
@@ -74,7 +74,7 @@ static void reply_token(struct exchange *x, unsigned status, const char *id, con
 
 void api_nodes_create(struct exchange *x)
 {
-        _cleanup_(json_cleanup) json_t *body = NULL;
+        json_auto_t *body = NULL;
         const char *name, *site;
         char id[65], token[64];
         struct json_reader r;
@@ -231,7 +231,7 @@ static void put_config(
 
 void api_nodes_config_put(struct exchange *x)
 {
-        _cleanup_(json_cleanup) json_t *body = NULL;
+        json_auto_t *body = NULL;
         struct wire_config config;
         struct plane_node node;
         struct error e = {0};

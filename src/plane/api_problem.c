@@ -55,8 +55,8 @@ static const char *title_of(unsigned status)
 
 static void reply_problem(struct exchange *x, unsigned status, const char *code, const char *detail)
 {
-        _cleanup_(json_cleanup) json_t *o = json_pack("{s:s, s:s, s:i, s:s, s:s}", "type", "about:blank",
-                "title", title_of(status), "status", (int)status, "detail", detail, "code", code);
+        json_auto_t *o = json_pack("{s:s, s:s, s:i, s:s, s:s}", "type", "about:blank", "title",
+                title_of(status), "status", (int)status, "detail", detail, "code", code);
 
         /* A detail may quote the client's bytes. */
         if (!o) {

@@ -53,7 +53,7 @@ static void start(struct exchange *x, const struct plane_node *node, const char 
 
 void api_requests_start(struct exchange *x)
 {
-        _cleanup_(json_cleanup) json_t *body = NULL;
+        json_auto_t *body = NULL;
         struct strv arguments = {0};
         struct plane_node node;
         struct json_reader r;

@@ -127,7 +127,7 @@ static void find_user(struct exchange *x, struct signing_in *s, const char *orga
 
 void api_session_open(struct exchange *x)
 {
-        _cleanup_(json_cleanup) json_t *body = NULL;
+        json_auto_t *body = NULL;
         struct signing_in *s = xcalloc(1, sizeof *s);
         const char *name, *password, *organisation;
         struct json_reader r;

@@ -299,7 +299,7 @@ static void push_event(struct stream *s, const char *kind, int64_t id, json_t *v
 
 static void push_output(struct stream *s)
 {
-        _cleanup_(json_cleanup) json_t *value = NULL;
+        json_auto_t *value = NULL;
         json_t *lines, *line;
         size_t i;
 
@@ -324,7 +324,7 @@ static void push_output(struct stream *s)
 void api_stream_request(struct exchange *x)
 {
         const char *last_id = api_header(x, "Last-Event-ID");
-        _cleanup_(json_cleanup) json_t *value = NULL;
+        json_auto_t *value = NULL;
         struct error e = {0};
         unsigned long last;
         struct stream *s;
@@ -350,7 +350,7 @@ void api_stream_request(struct exchange *x)
 
 void api_request_changed(struct api *a, const char *organisation, const char *request)
 {
-        _cleanup_(json_cleanup) json_t *value = NULL;
+        json_auto_t *value = NULL;
 
         if (!a)
                 return;

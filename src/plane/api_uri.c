@@ -8,8 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-DEFINE_CLEANUP(json_t *, json_decref);
-
 static int hexadecimal(char c)
 {
         if (c >= '0' && c <= '9')
@@ -23,7 +21,7 @@ static int hexadecimal(char c)
 
 static bool is_utf8(const char *s, size_t length)
 {
-        _cleanup_(json_decref_p) json_t *text = json_stringn(s, length);
+        json_auto_t *text = json_stringn(s, length);
 
         return text != NULL;
 }

@@ -85,7 +85,7 @@ static struct user_change *change_new(struct exchange *x)
 
 void api_users_add(struct exchange *x)
 {
-        _cleanup_(json_cleanup) json_t *body = NULL;
+        json_auto_t *body = NULL;
         struct user_change *c = change_new(x);
         const char *name, *password;
         struct json_reader r;
@@ -128,7 +128,7 @@ static void on_changed_hash(struct exchange *x, const char *hash)
 
 void api_users_update(struct exchange *x)
 {
-        _cleanup_(json_cleanup) json_t *body = NULL;
+        json_auto_t *body = NULL;
         struct user_change *c = change_new(x);
         const char *password;
         struct json_reader r;
@@ -205,7 +205,7 @@ static void add_token(struct exchange *x, const char *name, enum role role, int6
 
 void api_tokens_add(struct exchange *x)
 {
-        _cleanup_(json_cleanup) json_t *body = NULL;
+        json_auto_t *body = NULL;
         enum role role = ROLE_VIEWER;
         int64_t expires = 0;
         const char *name;
@@ -252,7 +252,7 @@ void api_organisations_list(struct exchange *x)
 
 void api_organisations_add(struct exchange *x)
 {
-        _cleanup_(json_cleanup) json_t *body = NULL;
+        json_auto_t *body = NULL;
         const char *name;
         char id[65];
         struct json_reader r;

@@ -316,7 +316,7 @@ static json_t *headers_to_json(const char *headers)
 static void record(const struct ask *q, const struct answer *a)
 {
         const char *path = getenv("API_ANSWERS");
-        _cleanup_(json_cleanup) json_t *o = NULL;
+        json_auto_t *o = NULL;
         FILE *f = path ? fopen(path, "ae") : NULL;
 
         if (!f)
@@ -508,15 +508,15 @@ char *make_signature(EVP_PKEY *key, const char *data)
 struct enrolled world_enrol(struct world *w, const char *organisation, const char *name)
 {
         _cleanup_free_ char *csr = NULL;
-        _cleanup_(json_cleanup) json_t *identity = NULL, *body = NULL;
+        json_auto_t *identity = NULL, *body = NULL;
         _cleanup_free_ char *text = NULL;
         struct enrolled n = {.key = make_key()};
         struct error e = {0};
         char token[64];
         int64_t expires;
 
-        if (plane_node_create(w->store, &world_machine, organisation, name, "s1", clock_unix_ms(), n.id, token,
-                    &expires, &e) < 0)
+        if (plane_node_create(w->store, &world_machine, organisation, name, "s1", clock_unix_ms(), n.id,
+                    token, &expires, &e) < 0)
                 fail_msg("%s", e.text);
         csr = make_csr(n.key);
         body = wire_enrolment_to_json(&(struct wire_enrolment){.token = token, .csr_pem = csr});

@@ -24,7 +24,7 @@
 
 static char *register_body(const char *token, const char *csr)
 {
-        _cleanup_(json_cleanup) json_t *o = wire_enrolment_to_json(
+        json_auto_t *o = wire_enrolment_to_json(
                 &(struct wire_enrolment){.token = (char *)token, .csr_pem = (char *)csr});
 
         return json_to_text(o);
@@ -151,7 +151,7 @@ static void test_a_thousand_wrong_registrations(void **state)
 static char *renew_body(const char *csr, const char *certificate, EVP_PKEY *signer)
 {
         _cleanup_free_ char *signature = make_signature(signer, csr);
-        _cleanup_(json_cleanup) json_t *o = wire_enrolment_to_json(&(struct wire_enrolment){
+        json_auto_t *o = wire_enrolment_to_json(&(struct wire_enrolment){
                 .csr_pem = (char *)csr, .certificate_pem = (char *)certificate, .signature = signature});
 
         return json_to_text(o);
@@ -282,8 +282,8 @@ static void test_certificates_that_say_nothing(void **state)
         assert_problem(world_ask(w, ASK("GET", path, .headers = {verified, "X-Client-Certificate: %zz"})),
                 403, "certificate.foreign");
         /* Of our CA, but not of our book: a node of another organisation than the certificate says. */
-        assert_int_equal(
-                ca_issue_node(w->ca, csr, n.id, w->other, clock_unix_ms() / 1000, &pem, serial, &not_after, &e),
+        assert_int_equal(ca_issue_node(w->ca, csr, n.id, w->other, clock_unix_ms() / 1000, &pem, serial,
+                                 &not_after, &e),
                 0);
         unknown = certificate_header(pem);
         free(pem);
