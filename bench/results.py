@@ -100,8 +100,8 @@ start of a process on the node."""),
 simulated by `bench/swarm` in two processes on the same machine: each node has its own key and certificate (registered
 beforehand by `swarm-register`, straight into the plane's database), its own TLS connection through nginx on 8443, its
 own topics, will and status, and the node's own control channel (`src/node/channel.c`: backoff, window, repetition). Not
-simulated: probes, tools, a database of each node's own, and the way: everything is on loopback. The swarm's CPU time
-comes from the same cores as the plane's."""),
+simulated: probes, tools, a database of each node's own, the TLS context, which a node makes anew for each attempt, and
+the way: everything is on loopback. The swarm's CPU time comes from the same cores as the plane's."""),
 }
 
 

@@ -7,6 +7,7 @@
  * (an attempt begins), MS c N (connected), MS l N CODE (connection lost), MS f N CODE (attempt failed), MS e
  * N (an event was made), MS k N LATENCY_MS (the plane says that it stored one). */
 #include "swarm_store.h"
+#include "swarm_tls.h"
 
 #include "base/alloc.h"
 #include "base/backoff.h"
@@ -198,6 +199,7 @@ static int add_node(struct swarm *s, struct node *n, const char *folder, unsigne
         struct inet_addr parsed[ELEMENTS(addresses)];
         struct channel_handlers h = {.on_state = on_state, .on_attempt = on_attempt, .userdata = n};
         struct error e = {0};
+        SSL_CTX *tls;
         size_t length;
 
         if (file_read(id, ID_MAXIMUM - 1, &text, &length, &e) < 0) {
@@ -221,6 +223,11 @@ static int add_node(struct swarm *s, struct node *n, const char *folder, unsigne
                 inet_addr_parse(addresses[i], &parsed[i]);
         channel_set_addresses(n->channel, parsed, ELEMENTS(addresses));
         publish_status(n);
+        if (mqtt_tls_context(root, HOST, certificate, key, &tls, &e) < 0) {
+                fprintf(stderr, "swarm: %s\n", e.text);
+                return -1;
+        }
+        SSL_CTX_free(tls);
         return 0;
 }
 
@@ -250,6 +257,7 @@ int main(int argc, char **argv)
                 sd_event_source_disable_unref(s.nodes[i].start);
                 swarm_store_free(s.nodes[i].store);
         }
+        swarm_tls_done();
         sd_event_source_disable_unref(s.ticks);
         free(s.nodes);
         sd_event_unref(s.event);
