@@ -41,7 +41,9 @@ struct mqtt_handlers {
          * reason), "mqtt.timeout", "mqtt.lost" (was connected); its text has address and reason. */
         void (*on_closed)(const struct error *e, void *userdata);
         void (*on_message)(const struct mqtt_message *m, void *userdata);
-        void (*on_published)(int message_id, void *userdata); /* QoS 1: the broker has it */
+        /* QoS 1: the broker has it; `is_heard` false: nobody subscribes to its topic now (MQTT 5, 3.4.2.1).
+         */
+        void (*on_published)(int message_id, bool is_heard, void *userdata);
         void *userdata;
 };
 

@@ -78,7 +78,8 @@ static void on_publish(struct mosquitto *client, void *userdata, int message_id,
         m->untaken[id / 8] &= (uint8_t)~bit;
         m->untaken_count--;
         if (reason < 0x80 && !m->is_freed && m->handlers.on_published)
-                m->handlers.on_published(message_id, m->handlers.userdata);
+                m->handlers.on_published(
+                        message_id, reason != MQTT_RC_NO_MATCHING_SUBSCRIBERS, m->handlers.userdata);
 }
 
 /* ---- connecting ---- */

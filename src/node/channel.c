@@ -270,6 +270,11 @@ static void on_message(const struct mqtt_message *m, void *userdata)
                 c->handlers.on_message(kind, m->payload, m->length, c->handlers.userdata);
 }
 
+static void on_published(int message_id, bool is_heard, void *userdata)
+{
+        channel_outbox_published(userdata, message_id, is_heard);
+}
+
 /* ---- an attempt ---- */
 
 /* What the broker tells of us when we are gone. */
@@ -293,6 +298,7 @@ static int connect_now(struct channel *c, struct error *ret_error)
         struct mqtt_handlers h = {.on_connected = on_connected,
                 .on_closed = on_closed,
                 .on_message = on_message,
+                .on_published = on_published,
                 .userdata = c};
         _cleanup_free_ char *will = make_will(c);
         char will_topic[TOPIC_MAXIMUM];

@@ -47,8 +47,10 @@ struct channel {
         struct {
                 struct outbox_item items[OUTBOX_WINDOW]; /* not acknowledged, ascending */
                 size_t count;
-                int64_t last;  /* the highest that was sent with this connection */
-                bool is_quiet; /* nothing was acknowledged since something was sent again */
+                int64_t last;     /* the highest that was sent with this connection */
+                bool is_quiet;    /* nothing was acknowledged since something was sent again */
+                bool is_heard;    /* with this connection: the plane listens; until then one at a time */
+                int published_id; /* MQTT's, of what was sent last */
                 sd_event_source *timer;
         } outbox;
 };
@@ -61,4 +63,6 @@ int channel_outbox_init(struct channel *c);
 void channel_outbox_done(struct channel *c);
 void channel_outbox_start(struct channel *c); /* connected: sends from the beginning */
 void channel_outbox_stop(struct channel *c);
+/* The broker has what was published; `is_heard` false: and nobody to give it to. */
+void channel_outbox_published(struct channel *c, int message_id, bool is_heard);
 void channel_outbox_acknowledged(struct channel *c, const void *payload, size_t length);

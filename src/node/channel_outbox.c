@@ -31,7 +31,7 @@ static int publish(struct pass *p, int64_t seq, enum topic_kind kind, const char
         int r;
 
         topic_format(topic, kind, p->c->node, NULL);
-        r = mqtt_publish(p->c->mqtt, topic, payload, length, 1, false, NULL);
+        r = mqtt_publish(p->c->mqtt, topic, payload, length, 1, false, &p->c->outbox.published_id);
         if (r == -EMSGSIZE || r == -EINVAL) {
                 /* It would stand in the way of everything behind it. */
                 p->no.refused[p->no.refused_count++] = seq;
@@ -51,6 +51,10 @@ static int on_new_item(int64_t seq, enum topic_kind kind, const char *payload, s
         for (size_t i = 0; i < c->outbox.count; i++)
                 under_way += c->outbox.items[i].length;
         if (c->outbox.count > 0 && under_way + length > WINDOW_BYTES)
+                return 1;
+        /* Whether anybody listens shows with the first: the others behind it would be lost, or stored
+         * before it. */
+        if (!c->outbox.is_heard && c->outbox.count > 0)
                 return 1;
         r = publish(p, seq, kind, payload, length);
         if (r < 0)
@@ -193,12 +197,30 @@ void channel_outbox_done(struct channel *c)
         sd_event_source_disable_unref(c->outbox.timer);
 }
 
-void channel_outbox_start(struct channel *c)
+static void begin_anew(struct channel *c)
 {
         c->outbox.count = 0;
         c->outbox.last = 0;
-        c->outbox.is_quiet = false;
+        c->outbox.published_id = 0;
+        c->outbox.is_quiet = c->outbox.is_heard = false;
+}
+
+void channel_outbox_start(struct channel *c)
+{
+        begin_anew(c);
         channel_outbox_changed(c);
+}
+
+void channel_outbox_published(struct channel *c, int message_id, bool is_heard)
+{
+        if (!is_heard) {
+                /* The broker is there and the plane is not, yet. */
+                begin_anew(c);
+                arm(c, true);
+        } else if (!c->outbox.is_heard && message_id == c->outbox.published_id) {
+                c->outbox.is_heard = true;
+                channel_outbox_changed(c);
+        }
 }
 
 void channel_outbox_stop(struct channel *c)

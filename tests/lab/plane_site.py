@@ -60,6 +60,13 @@ def program_of(pid):
         return ""
 
 
+def folder_of(pid):
+    try:
+        return os.readlink(f"/proc/{pid}/cwd")
+    except OSError:
+        return ""
+
+
 def query(path, text, *values):
     """Rows of a database that its owner goes on writing to."""
     connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=10)

@@ -17,7 +17,7 @@ import time
 
 sys.dont_write_bytecode = True
 
-from plane_site import (Failed, Site, children, compare, program_of, query, sanitizer_words, stop, wait_for)  # noqa: E402
+from plane_site import (Failed, Site, children, compare, folder_of, program_of, query, sanitizer_words, stop, wait_for)  # noqa: E402
 
 DAEMONS, PRODUCERS = 3, 2
 MOST_WAITING = 400  # of a producer: what it must still send in the end
@@ -124,19 +124,22 @@ class Test:
 
     # --- victims ---
 
+    def services(self):
+        """Not what is only asked for its version before a start."""
+        return [pid for pid in children(self.plane.process.pid) if folder_of(pid).startswith(str(self.site.plane_root))]
+
     def masters(self):
         """nginx has two: that of HTTPS and the splitter."""
-        return [pid for pid in children(self.plane.process.pid) if program_of(pid) == "nginx"]
+        return [pid for pid in self.services() if program_of(pid) == "nginx"]
 
     def candidates(self, victim):
-        plane = self.plane.process.pid
         if victim == "nginx":
             return self.masters()
         if victim == "nginx worker":
             return [worker for master in self.masters() for worker in children(master) if program_of(worker) == "nginx"]
         if victim in ("mosquitto", "registry"):
             program = {"mosquitto": "mosquitto", "registry": "docker-registry"}[victim]
-            return [pid for pid in children(plane) if program_of(pid) == program]
+            return [pid for pid in self.services() if program_of(pid) == program]
         return [pid for node in self.daemons if node.process for pid in children(node.process.pid)
                 if program_of(pid) == "gridnode-helper"]
 
@@ -278,6 +281,9 @@ def main():
             passed, failed = passed + (not against), failed + bool(against)
         total = sum(test.kills.values())
         passed, failed = passed + (total == arguments.kills), failed + (total != arguments.kills)
+        if failed:
+            print("".join(line for line in site.plane_words().splitlines(True) 
+                          if " error " in line and "a service changed" not in line)[-3000:], flush=True)
         if failed and arguments.keep:
             print(f"logs: {site.folder}, {site.state}/log", flush=True)
             sys.stdin.read()

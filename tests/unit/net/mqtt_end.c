@@ -90,13 +90,14 @@ static void on_message(const struct mqtt_message *m, void *userdata)
                 e->mqtt = mqtt_free(e->mqtt, true);
 }
 
-static void on_published(int message_id, void *userdata)
+static void on_published(int message_id, bool is_heard, void *userdata)
 {
         struct end *e = userdata;
 
         assert_true(message_id > 0);
         e->published = true;
         e->publications++;
+        e->is_heard = is_heard;
 }
 
 struct mqtt_handlers end_handlers(struct end *e)

@@ -12,7 +12,7 @@ extern pid_t end_broker;
 
 struct end {
         struct mqtt *mqtt;
-        bool connected, closed, published, got;
+        bool connected, closed, published, got, is_heard;
         unsigned messages, publications, closings;
         size_t bytes, last_length;
         bool last_retained;

@@ -405,6 +405,35 @@ static void test_outbox(void **state)
         wait_for_records(41);
 }
 
+/* The broker is there before the plane is: nothing is sent past it, and it need not wait for 20 s. */
+static void test_unheard(void **state)
+{
+        struct channel_view v;
+
+        (void)state;
+        add_events(40);
+        connect_channel();
+        broker_wait(event, 500);
+        channel_view(channel, &v);
+        assert_true(v.unacknowledged <= 1);
+        connect_plane();
+        wait_for_records(32);
+        assert_seqs(1, 32);
+        acknowledge(store_epoch(store), 1, 30, false);
+        wait_for_records(40);
+        /* It goes, and the broker stays: all that was not acknowledged is sent again. */
+        plane.mqtt = mqtt_free(plane.mqtt, true);
+        plane.connected = false;
+        forget_seqs();
+        broker_wait(event, 100);
+        add_events(1);
+        channel_outbox_changed(channel);
+        broker_wait(event, 300);
+        connect_plane();
+        wait_for_records(11);
+        assert_seqs(31, 41);
+}
+
 /* A report with its events, in order; large ones are not all under way at once. */
 static void test_large_reports(void **state)
 {
@@ -456,7 +485,7 @@ static void test_again(void **state)
         wait_for_records(2);
         assert_string_equal(text_string(&plane.seqs), "1 3 ");
         acknowledge(store_epoch(store), 1, 3, false);
-        broker_wait(event, 100);
+        broker_wait(event, 500);
         assert_int_equal(store_waiting(store), 0);
 }
 
@@ -752,6 +781,7 @@ int main(void)
                 TEST(test_retained),
                 TEST(test_output),
                 TEST(test_outbox),
+                TEST(test_unheard),
                 TEST(test_large_reports),
                 TEST(test_again),
                 TEST(test_broker_killed),
