@@ -1,10 +1,9 @@
-/* The wanted configuration: fetched over 8443 when the plane says that there is one, checked, applied through
- * the helper, confirmed by a control channel that outlives it, else taken back. The last good one is kept and
- * started from. */
-#include "node/daemon_internal.h"
+/* The wanted configuration, as daemon_fetch.c got it: checked by the guard, applied through the helper,
+ * confirmed by a control channel that outlives it, else taken back. The last good one is kept and started
+ * from. */
+#include "node/daemon_config_internal.h"
 
 #include "base/alloc.h"
-#include "base/backoff.h"
 #include "base/cleanup.h"
 #include "base/file.h"
 #include "base/json.h"
@@ -14,33 +13,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define FETCH_TIMEOUT_MS      20000
 #define CONFIRM_MS            60000
-#define ATTEMPTS_TOLD         2 /* a failure is an event after the second */
+#define RESUMED_LEAST_MS      20000 /* of that minute, for a channel that has yet to be made */
+#define ATTEMPTS_TOLD         2     /* a failure is an event after the second */
 #define STORE_GOOD            "config.good"
 #define STORE_CANDIDATE       "config.candidate"       /* applied, not confirmed yet */
 #define STORE_CANDIDATE_SINCE "config.candidate-since" /* unix ms */
 #define STORE_APPLIED         "config.applied"         /* the last word to the plane */
-
-struct configurer {
-        struct daemon *daemon;
-        struct child *fetch;
-        sd_event_source *retry, *confirm;
-        struct backoff backoff;
-        struct wire_config good;        /* version 0: the site file's own LANs */
-        struct wire_config applying;    /* what the helper was asked for */
-        bool is_applying, is_candidate; /* `daemon->config` waits for its confirmation */
-        bool is_known;          /* what is applied was in force before: nothing to confirm or to tell */
-        char lan_problem[256];  /* told already */
-        int64_t wanted_version; /* what the plane announced */
-        unsigned failures;      /* of the wanted version, in a row */
-        bool failure_told;      /* of the wanted version */
-        bool failure_open;      /* of any version, and its end was not told */
-        struct strv warnings;   /* of the guard, for what is being applied */
-        json_t *applied;        /* wire_applied */
-};
-
-static void fetch(struct configurer *c);
 
 /* ---- what is told ---- */
 
@@ -64,8 +43,9 @@ static void keep_config(struct configurer *c, const char *name, const struct wir
 
 static void tell_applied(struct configurer *c, int64_t version, const char *state, const char *problem)
 {
-        struct wire_applied a = {
-                .version = version, .at_unix_ms = daemon_unix_ms(), .error = xstrdup(problem)};
+        struct wire_applied a = {.version = version,
+                .at_unix_ms = daemon_unix_ms(),
+                .error = problem ? str_printable(problem, strlen(problem), strlen(problem)) : NULL};
         _cleanup_free_ char *text = NULL;
 
         str_copy(a.state, sizeof a.state, state);
@@ -78,7 +58,7 @@ static void tell_applied(struct configurer *c, int64_t version, const char *stat
         wire_applied_done(&a);
 }
 
-static void tell_failure(struct configurer *c, int64_t version, const char *problem)
+void configurer_tell_failure(struct configurer *c, int64_t version, const char *problem)
 {
         c->failures++;
         log_event(LOG_LEVEL_WARNING, "the configuration could not be brought into force", "reason", problem,
@@ -171,7 +151,17 @@ static bool same_dns(const struct daemon *d, const struct wire_config *config)
         return true;
 }
 
-static void confirm_later(struct configurer *c, double delay_ms);
+static void confirm_later(struct configurer *c);
+
+/* A word of its failure is not the last one. */
+static void tell_recovered(struct configurer *c)
+{
+        int64_t version = c->daemon->config.version;
+
+        if (version && json_integer_value(json_object_get(c->applied, "version")) == version &&
+                str_equal(json_string_value(json_object_get(c->applied, "state")), "failed"))
+                tell_applied(c, version, "applied", NULL);
+}
 
 /* The helper did it. */
 static void in_force(struct configurer *c)
@@ -182,11 +172,15 @@ static void in_force(struct configurer *c)
         wire_config_done(&d->config);
         d->config = c->applying;
         c->applying = (struct wire_config){0};
+        c->is_lost = false;
+        backoff_reset(&c->bring_up_backoff);
         write_effective(c, &d->config);
         if (!dns_stays)
                 watch_dns_changed(d->watch);
-        if (c->is_known || d->config.version == 0 || d->config.version == c->good.version)
+        if (c->is_known || d->config.version == 0 || d->config.version == c->good.version) {
+                tell_recovered(c);
                 return;
+        }
         c->is_candidate = true;
         c->failures = 0;
         keep_config(c, STORE_CANDIDATE, &d->config);
@@ -195,18 +189,18 @@ static void in_force(struct configurer *c)
                 daemon_tell(d, EVENT_CONFIGURATION, WIRE_INFO, NULL, NULL, "Configuration %lld is applied",
                         (long long)d->config.version);
         c->failure_told = c->failure_open = false;
-        confirm_later(c, CONFIRM_MS);
+        confirm_later(c);
 }
 
-static void retry_later(struct configurer *c);
+static void bring_up_later(struct configurer *c);
 
 /* Once for each reason: links that come and go have it applied often. */
 static void tell_lan_problem(struct configurer *c, const struct error *e)
 {
-        log_event(LOG_LEVEL_ERROR, "the LANs could not be brought up", "reason", e->text, NULL);
         if (strncmp(c->lan_problem, e->text, sizeof c->lan_problem - 1) == 0)
                 return;
         str_copy(c->lan_problem, sizeof c->lan_problem, e->text);
+        log_event(LOG_LEVEL_ERROR, "the LANs could not be brought up", "reason", e->text, NULL);
         daemon_tell(c->daemon, EVENT_CONFIGURATION, WIRE_ERROR, NULL, NULL,
                 "The LANs could not be brought up: %s", e->text);
 }
@@ -222,13 +216,21 @@ static void on_helper(int result, const struct error *e, void *userdata)
                 in_force(c);
         } else if (c->applying.version == 0 || c->is_known) {
                 tell_lan_problem(c, e);
+                bring_up_later(c);
         } else {
-                tell_failure(c, c->applying.version, e->text);
-                retry_later(c);
+                configurer_tell_failure(c, c->applying.version, e->text);
+                configurer_retry_later(c);
+                if (c->is_lost)
+                        bring_up_later(c);
         }
         wire_config_done(&c->applying);
         c->applying = (struct wire_config){0};
         c->is_known = false;
+        c->resumed_ms = 0;
+        if (c->again) {
+                c->again = false;
+                configurer_network_changed(c);
+        }
 }
 
 static bool is_nothing(const struct helper_network *n)
@@ -236,8 +238,22 @@ static bool is_nothing(const struct helper_network *n)
         return n->up_count == 0 && n->address_count == 0 && n->route_count == 0;
 }
 
-/* Takes `config` over. */
-static void apply(struct configurer *c, struct wire_config *config)
+/* Said when they are others than the last time. */
+static void take_warnings(struct configurer *c, const struct strv *warnings)
+{
+        bool is_same = warnings->count == c->warnings.count;
+
+        for (size_t i = 0; i < warnings->count && is_same; i++)
+                is_same = str_equal(warnings->items[i], c->warnings.items[i]);
+        if (is_same)
+                return;
+        strv_done(&c->warnings);
+        strv_copy(&c->warnings, warnings);
+        for (size_t i = 0; i < warnings->count; i++)
+                log_event(LOG_LEVEL_WARNING, "the guard", "warning", warnings->items[i], NULL);
+}
+
+void configurer_apply(struct configurer *c, struct wire_config *config)
 {
         struct daemon *d = c->daemon;
         struct helper_request request = {.operation = HELPER_NETWORK_APPLY};
@@ -248,10 +264,7 @@ static void apply(struct configurer *c, struct wire_config *config)
         *config = (struct wire_config){0};
         c->is_applying = true;
         plan_network(c, &c->applying, &plan);
-        strv_done(&c->warnings);
-        strv_copy(&c->warnings, &plan.warnings);
-        for (size_t i = 0; i < plan.warnings.count; i++)
-                log_event(LOG_LEVEL_WARNING, "the guard", "warning", plan.warnings.items[i], NULL);
+        take_warnings(c, &plan.warnings);
         if (!d->helper) {
                 on_helper(is_nothing(&plan.network) ? 0 : -EPIPE, &d->helper_problem, c);
         } else {
@@ -267,11 +280,43 @@ static void apply(struct configurer *c, struct wire_config *config)
         guard_output_done(&plan);
 }
 
+/* What should be in force, once more: the good one (or the site file's), or what is in force now. */
+static void bring_up(struct configurer *c)
+{
+        const struct wire_config *from = c->is_lost ? &c->good : &c->daemon->config;
+        struct wire_config again = {0};
+
+        if (from->version)
+                copy_config(&again, from);
+        else
+                config_from_site(c->daemon->settings->site, &again);
+        c->is_known = true;
+        configurer_apply(c, &again);
+}
+
+static int on_bring_up(sd_event_source *source, uint64_t at_us, void *userdata)
+{
+        struct configurer *c = userdata;
+
+        (void)source;
+        (void)at_us;
+        if (c->is_applying)
+                bring_up_later(c);
+        else if (c->is_lost || c->lan_problem[0]) /* it may have come up meanwhile */
+                bring_up(c);
+        return 0;
+}
+
+static void bring_up_later(struct configurer *c)
+{
+        daemon_arm(c->daemon, &c->bring_up, backoff_next_ms(&c->bring_up_backoff, backoff_random()),
+                on_bring_up, c);
+}
+
 /* ---- confirmed, or taken back ---- */
 
 static void take_back(struct configurer *c)
 {
-        struct wire_config last = {0};
         int64_t version = c->daemon->config.version;
 
         log_text(LOG_LEVEL_ERROR, "configuration %lld lost the control channel: it is taken back",
@@ -285,11 +330,8 @@ static void take_back(struct configurer *c)
                 "Configuration %lld was taken back: the control channel did not survive it for 60 s",
                 (long long)version);
         c->failure_open = true;
-        copy_config(&last, &c->good);
-        if (c->good.version == 0)
-                config_from_site(c->daemon->settings->site, &last);
-        c->is_known = true;
-        apply(c, &last);
+        c->is_lost = true;
+        bring_up(c);
 }
 
 static int on_confirm(sd_event_source *source, uint64_t at_us, void *userdata)
@@ -301,6 +343,10 @@ static int on_confirm(sd_event_source *source, uint64_t at_us, void *userdata)
         (void)at_us;
         if (!c->is_candidate)
                 return 0;
+        if (c->is_applying) { /* the network changed, and it is brought up again */
+                daemon_arm(c->daemon, &c->confirm, CONFIGURER_LATER_MS, on_confirm, c);
+                return 0;
+        }
         channel_view(c->daemon->channel, &v);
         if (v.state != CHANNEL_CONNECTED) {
                 take_back(c);
@@ -313,120 +359,18 @@ static int on_confirm(sd_event_source *source, uint64_t at_us, void *userdata)
         return 0;
 }
 
-static void confirm_later(struct configurer *c, double delay_ms)
+/* Its minute begins once: one that makes us end again and again must not get a new one each time. */
+static void confirm_later(struct configurer *c)
 {
         char since[32];
 
+        if (c->resumed_ms > 0) {
+                daemon_arm(c->daemon, &c->confirm, c->resumed_ms, on_confirm, c);
+                return;
+        }
         snprintf(since, sizeof since, "%lld", (long long)daemon_unix_ms());
         keep(c, STORE_CANDIDATE_SINCE, since);
-        daemon_arm(c->daemon, &c->confirm, delay_ms, on_confirm, c);
-}
-
-/* ---- fetching ---- */
-
-static int on_retry(sd_event_source *source, uint64_t at_us, void *userdata)
-{
-        (void)source;
-        (void)at_us;
-        fetch(userdata);
-        return 0;
-}
-
-static void retry_later(struct configurer *c)
-{
-        daemon_arm(c->daemon, &c->retry, backoff_next_ms(&c->backoff, backoff_random()), on_retry, c);
-}
-
-/* Of "gridnode config --json": {"status":200,"config":{…}}. */
-static int read_fetched(const char *output, size_t length, struct wire_config *ret, struct error *ret_error)
-{
-        json_t *j = NULL, *document;
-        _cleanup_free_ char *text = NULL;
-        int r = json_parse(output, length, WIRE_MESSAGE_MAXIMUM, "the configuration", &j, ret_error);
-
-        if (r < 0)
-                return r;
-        document = json_object_get(j, "config");
-        if (!json_is_object(document)) {
-                const char *why = json_string_value(json_object_get(j, "error"));
-
-                json_decref(j);
-                return error_set(ret_error, ENOENT, "config.fetch", "it cannot be fetched: %s",
-                        why ? why : "the control plane has none");
-        }
-        text = json_to_text(document);
-        json_decref(j);
-        return wire_config_parse(text, strlen(text), ret, ret_error);
-}
-
-static void on_fetch_end(enum wire_end end, int status, const char *output, size_t length, void *userdata)
-{
-        struct configurer *c = userdata;
-        struct wire_config config = {0};
-        struct error e = {0};
-        int r;
-
-        c->fetch = NULL;
-        if (end != END_EXITED)
-                r = error_set(&e, EIO, "config.fetch", "it cannot be fetched: %s %d", wire_end_to_string(end),
-                        status);
-        else
-                r = read_fetched(output, length, &config, &e);
-        if (r < 0) {
-                tell_failure(c, c->wanted_version, e.text);
-                retry_later(c);
-                return;
-        }
-        c->wanted_version = config.version > c->wanted_version ? config.version : c->wanted_version;
-        if (config.version == c->daemon->config.version) {
-                wire_config_done(&config);
-                return;
-        }
-        apply(c, &config);
-}
-
-static void fetch(struct configurer *c)
-{
-        static const char *const words[] = {"config", "--json", NULL};
-
-        if (c->fetch)
-                return;
-        /* What waits for its confirmation is not built upon. */
-        if (c->is_applying || c->is_candidate) {
-                daemon_arm(c->daemon, &c->retry, 2000, on_retry, c);
-                return;
-        }
-        if (daemon_start_verb(c->daemon, words, FETCH_TIMEOUT_MS, on_fetch_end, c, &c->fetch) < 0)
-                retry_later(c);
-}
-
-static int64_t refused_version(const struct configurer *c)
-{
-        const char *state = json_string_value(json_object_get(c->applied, "state"));
-
-        return str_equal(state, "taken-back") ? json_integer_value(json_object_get(c->applied, "version"))
-                                              : 0;
-}
-
-void configurer_notice(struct configurer *c, const void *payload, size_t length)
-{
-        struct error e = {0};
-        int64_t version;
-
-        if (wire_notice_parse(payload, length, &version, &e) < 0) {
-                log_event(
-                        LOG_LEVEL_WARNING, "refused a message of the control plane", "reason", e.text, NULL);
-                return;
-        }
-        if (version == c->daemon->config.version || version == refused_version(c))
-                return;
-        if (version != c->wanted_version) {
-                c->failures = 0;
-                c->failure_told = false;
-        }
-        c->wanted_version = version;
-        backoff_reset(&c->backoff);
-        fetch(c);
+        daemon_arm(c->daemon, &c->confirm, CONFIRM_MS, on_confirm, c);
 }
 
 /* ---- start ---- */
@@ -455,46 +399,47 @@ static void load_applied(struct configurer *c)
                 channel_publish(c->daemon->channel, TOPIC_CONFIG_APPLIED, NULL, c->applied);
 }
 
-void configurer_start(struct configurer *c)
+/* One that was being tried when we ended goes on being tried, for what is left of its minute. True: it does.
+ */
+static bool resume_candidate(struct configurer *c)
 {
-        struct wire_config first = {0};
         _cleanup_free_ char *since = store_get(c->daemon->store, STORE_CANDIDATE_SINCE);
         int64_t age_ms = daemon_unix_ms() - (since ? atoll(since) : 0);
-        bool has_candidate;
+        struct wire_config candidate = {0};
 
+        if (!load(c, STORE_CANDIDATE, &candidate))
+                return false;
+        /* A clock that was set back says nothing of its age. */
+        if (age_ms < 0 || age_ms >= CONFIRM_MS || candidate.version == c->good.version) {
+                wire_config_done(&candidate);
+                keep(c, STORE_CANDIDATE, NULL);
+                return false;
+        }
+        c->resumed_ms =
+                CONFIRM_MS - age_ms > RESUMED_LEAST_MS ? (double)(CONFIRM_MS - age_ms) : RESUMED_LEAST_MS;
+        c->wanted_version = candidate.version;
+        configurer_apply(c, &candidate);
+        return true;
+}
+
+void configurer_start(struct configurer *c)
+{
         load_applied(c);
         load(c, STORE_GOOD, &c->good);
-        has_candidate = load(c, STORE_CANDIDATE, &first);
-        /* One that was being tried when we ended goes on being tried, for what is left of its minute. */
-        if (has_candidate && age_ms >= 0 && age_ms < CONFIRM_MS) {
-                apply(c, &first);
-                return;
-        }
-        if (has_candidate) {
-                wire_config_done(&first);
-                first = (struct wire_config){0};
-                keep(c, STORE_CANDIDATE, NULL);
-        }
-        if (c->good.version)
-                copy_config(&first, &c->good);
-        else
-                config_from_site(c->daemon->settings->site, &first);
-        apply(c, &first);
+        c->is_lost = true;
+        /* Our children read it, whatever the helper says. */
+        write_effective(c, &c->good);
+        if (!resume_candidate(c))
+                bring_up(c);
 }
 
 /* The WAN's gateway may be another one now, and the kernel forgets the routes of a link that went. */
 void configurer_network_changed(struct configurer *c)
 {
-        struct wire_config again = {0};
-
-        if (c->is_applying || c->daemon->config.lan_count == 0)
-                return;
-        if (c->daemon->config.version)
-                copy_config(&again, &c->daemon->config);
-        else
-                config_from_site(c->daemon->settings->site, &again);
-        c->is_known = true;
-        apply(c, &again);
+        if (c->is_applying)
+                c->again = true;
+        else if (c->daemon->config.lan_count > 0 || c->is_lost)
+                bring_up(c);
 }
 
 json_t *configurer_view(const struct configurer *c)
@@ -513,6 +458,7 @@ int configurer_new(struct daemon *d, struct configurer **ret)
 
         c->daemon = d;
         c->backoff = (struct backoff)BACKOFF_INIT(5000, 300000, 2000);
+        c->bring_up_backoff = (struct backoff)BACKOFF_INIT(2000, 60000, 1000);
         *ret = c;
         return 0;
 }
@@ -524,6 +470,7 @@ struct configurer *configurer_free(struct configurer *c)
         child_free(c->fetch);
         sd_event_source_disable_unref(c->retry);
         sd_event_source_disable_unref(c->confirm);
+        sd_event_source_disable_unref(c->bring_up);
         wire_config_done(&c->good);
         wire_config_done(&c->applying);
         strv_done(&c->warnings);
