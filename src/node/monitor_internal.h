@@ -41,6 +41,7 @@ struct subject {
         bool is_flapping;
         double flips[MONITOR_FLIPS]; /* a ring; -HUGE_VAL: none */
         size_t flip_at;
+        bool flipped_to; /* good or bad, by the last one */
         double flap_told_ms;
 };
 

@@ -123,10 +123,16 @@ void monitor_enter(
 
 /* ---- flapping ---- */
 
-static void note_flip(struct monitor *m, struct subject *s, double now_ms)
+/* All targets go down in one outage, and come up after it: that is one change, and one more. */
+static void note_flip(struct monitor *m, struct subject *s, bool to, double now_ms)
 {
-        double oldest;
+        double oldest, *last = &s->flips[(s->flip_at + MONITOR_FLIPS - 1) % MONITOR_FLIPS];
 
+        if (*last != -HUGE_VAL && s->flipped_to == to) {
+                *last = now_ms;
+                return;
+        }
+        s->flipped_to = to;
         s->flips[s->flip_at] = now_ms;
         s->flip_at = (s->flip_at + 1) % MONITOR_FLIPS;
         oldest = s->flips[s->flip_at];
@@ -258,7 +264,7 @@ void monitor_judge(struct monitor *m, struct subject *s, size_t at, bool ok, dou
                 return;
         }
         if (t->has_result && t->last_good != ok)
-                note_flip(m, s, now_ms);
+                note_flip(m, s, ok, now_ms);
         t->has_result = true;
         t->last_good = ok;
         t->last_ms = now_ms;

@@ -843,6 +843,32 @@ static void test_flapping_that_ends_failed_is_told_once(void **state)
         world_done(&w);
 }
 
+/* Two servers are asked for three names each: one outage is one change for all of them. */
+static void test_outages_are_no_flapping(void **state)
+{
+        struct world w;
+
+        (void)state;
+        world_init(&w, 3, 2, 19);
+        run(&w, 2 * HOUR); /* each was asked for each */
+        for (int i = 0; i < 3; i++) {
+                w.server_up[0] = w.server_up[1] = false;
+                for (size_t k = 0; k < 3; k++)
+                        set_service(&w, k, false);
+                monitor_changed(w.m, w.now_ms);
+                run(&w, 40 * SECOND);
+                w.server_up[0] = w.server_up[1] = true;
+                for (size_t k = 0; k < 3; k++)
+                        set_service(&w, k, true);
+                run(&w, 40 * SECOND);
+        }
+        take_events(&w);
+        for (size_t i = 0; i < w.events.count; i++)
+                assert_null(strstr(w.events.items[i], "flapping"));
+        assert_true(w.events.count >= 6);
+        world_done(&w);
+}
+
 /* ---- bytes ---- */
 
 static double most_bytes_in_ten_minutes(const struct world *w)
@@ -1059,6 +1085,7 @@ int main(void)
                 cmocka_unit_test(test_no_address_is_known_and_no_name_resolves),
                 cmocka_unit_test(test_flapping_is_one_event),
                 cmocka_unit_test(test_flapping_that_ends_failed_is_told_once),
+                cmocka_unit_test(test_outages_are_no_flapping),
                 cmocka_unit_test(test_probing_keeps_to_its_budget),
                 cmocka_unit_test(test_a_new_monitor_goes_on_where_the_old_one_was),
                 cmocka_unit_test(test_an_hour_of_mixed_faults),
