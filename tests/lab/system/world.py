@@ -249,8 +249,12 @@ class World:
         self.children.append(child)
         return child
 
+    def plane_words(self, *words):
+        at = words.index("--") if "--" in words else len(words)
+        return [self.gridplane, *words[:at], "--root", self.plane_root, *words[at:]]
+
     def plane(self, *words, **options):
-        return self.run("inet", self.gridplane, *words, "--root", self.plane_root, **options)
+        return self.run("inet", *self.plane_words(*words), **options)
 
     def another(self, name, lan=False):
         return Node(self, name, self.folder / f"root-{name}", lan)
@@ -272,10 +276,14 @@ class World:
         return int((self.state / "pids/plane.pid").read_text())
 
     def plane_children(self):
-        """pid by name"""
+        """Pairs of pid and name."""
         found = subprocess.run(["ps", "--ppid", str(self.plane_pid()), "-o", "pid=,comm="], capture_output=True, text=True,
                                check=False).stdout.split()
-        return {name: int(pid) for pid, name in zip(found[::2], found[1::2])}
+        return [(int(pid), name) for pid, name in zip(found[::2], found[1::2])]
+
+    def kill_child(self, name, number=signal.SIGKILL):
+        for pid in [pid for pid, comm in self.plane_children() if comm == name]:
+            os.kill(pid, number)
 
     def kill_plane(self, number=signal.SIGTERM):
         pid = self.plane_pid()

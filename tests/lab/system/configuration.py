@@ -1,0 +1,165 @@
+"""The wanted configuration: put, applied, refused, guarded, taken back, and started from without a plane."""
+
+import json
+import signal
+import time
+
+from .world import World, expect, wait_for
+
+
+def route(to, via="10.20.0.1", **more):
+    return {"destination": to, "next_hop": via, **more}
+
+
+def document(routes, **more):
+    return {"schema": 1, "lan": [{"interface": "eth1", "address": "10.20.0.2/24", "routes": routes}], **more}
+
+
+def put(w, wanted, accept=(0,), stdin=False):
+    text = wanted if isinstance(wanted, str) else json.dumps(wanted)
+    return w.plane("node", "config", "branch-12", "-", stdin=text, accept=accept)
+
+
+def applied(w):
+    return w.plane("node", "show", "branch-12", "--json").json["configuration"]
+
+
+def wait_applied(w, version, state="applied", seconds=30):
+    return wait_for(f"version {version} is {state}", lambda: applied(w) if (applied(w)["applied"], applied(w)["state"])
+                    == (version, state) else None, seconds)
+
+
+def routes_of(w):
+    return {line.strip() for line in w.run("node", "ip", "-4", "route", "show").out.splitlines()}
+
+
+def has_route(w, start, *words):
+    return any(line.startswith(start + " ") and all(word in line for word in words) for line in routes_of(w))
+
+
+def guarded(s):
+    with World(s, "conf") as w:
+        node = w.node
+        node.enrol()
+        node.monitor_every(5)
+        node.come_up()
+        refused(s, w, node)
+        captured = [route("10.30.0.0/16", description="the warehouse; $(id) \"it's\""), route("198.51.100.48/28"),
+                    route("198.51.100.16/28"), route("172.18.0.0/16")]
+        with s.step("a configuration is put, fetched over 8443 and applied", needed=True):
+            put(w, document(captured)).says("version 1")
+            got = wait_applied(w, 1)
+            expect(has_route(w, "10.30.0.0/16", "via 10.20.0.1", "dev eth1"), routes_of(w))
+            expect(node.status()["configuration"]["in_force"] == 1, node.status()["configuration"])
+        with s.step("the guard warns of what its routes capture, each in a sentence"):
+            for what in ("the DNS server 198.51.100.53", "the control plane's range 198.51.100.16/28",
+                         "the container network 172.18.0.0/16"):
+                expect([t for t in got["warnings"] if what in t], what, got["warnings"])
+            node.run("status").says("the DNS server 198.51.100.53")
+        with s.step("routes on the WAN keep DNS server and control plane reachable"):
+            expect(has_route(w, "198.51.100.53", "via 192.0.2.1", "dev eth0"), routes_of(w))
+            expect(has_route(w, "198.51.100.16/28", "via 192.0.2.1", "dev eth0"), routes_of(w))
+            for address in ("198.51.100.53", "198.51.100.20"):
+                way = w.run("node", "ip", "route", "get", address).out
+                expect("dev eth0" in way, way)
+            node.run("diag", accept=(0, 3)).says("198.51.100.20")
+            time.sleep(6)
+            expect(node.all_ways_open(), node.status())
+        with s.step("a version that somebody else replaced meanwhile is not replaced again"):
+            put(w, document([route("10.31.0.0/16")], version=0), accept=(1,)).says("somebody changed it")
+            expect(applied(w)["wanted"] == 1, applied(w))
+        with s.step("after a minute it is the good one", needed=True):
+            wait_for("confirmed", lambda: not node.status()["configuration"]["waits_for_confirmation"], 80)
+        with s.step("the plane away, and the LAN's state lost: the node starts from the last good one"):
+            node.stop()
+            w.kill_plane(signal.SIGKILL)
+            w.run("node", "ip", "addr", "flush", "dev", "eth1")
+            w.run("node", "ip", "link", "set", "eth1", "down")
+            expect(not has_route(w, "10.30.0.0/16"), routes_of(w))
+            node.start()
+            wait_for("its routes", lambda: has_route(w, "10.30.0.0/16", "dev eth1"), 15)
+            expect(node.status()["configuration"]["in_force"] == 1, node.status()["configuration"])
+        with s.step("the plane killed with SIGKILL starts again, and the node comes back"):
+            w.start_plane()
+            wait_for("connected", lambda: w.plane("node", "show", "branch-12", "--json").json["connected"], 30)
+        with s.step("the next version takes the former one's routes away"):
+            put(w, document([route("10.31.0.0/16")], version=1)).says("version 2")
+            wait_applied(w, 2)
+            expect(has_route(w, "10.31.0.0/16", "dev eth1"), routes_of(w))
+            expect(not has_route(w, "10.30.0.0/16") and not has_route(w, "198.51.100.48/28"), routes_of(w))
+            expect(not has_route(w, "198.51.100.53"), "the guard's route is not needed any more", routes_of(w))
+
+
+def refused(s, w, node):
+    with s.step("what cannot be right is refused, with its place"):
+        for wanted, words in [
+                (document([route("10.30.0.0/16", "10.99.0.1")]), ["next_hop", "10.30.0.0/16"]),
+                (document([route("10.30.0.1/16")]), ["destination"]),
+                (document([route("10.30.0.0/16"), route("10.30.0.0/16")]), ["10.30.0.0/16"]),
+                (document([], colour="red"), ["colour"]),
+                ({"schema": 1, "lan": [{"interface": "eth1/../x", "address": "10.20.0.2/24", "routes": []}]}, ["interface"]),
+                ({"schema": 1, "dns": ["nowhere"]}, ["dns"])]:
+            put(w, wanted, accept=(64,)).says(*words)
+        put(w, "{", accept=(65,)).says("not a JSON object")
+        put(w, "[]", accept=(65,)).says("not a JSON object")
+        expect(applied(w)["wanted"] == 0, applied(w))
+
+
+def failing(s):
+    with World(s, "bad") as w:
+        node = w.node
+        node.enrol()
+        node.come_up()
+        with s.step("a configuration that cannot be applied is reported as failed, with the reason"):
+            put(w, {"schema": 1, "lan": [{"interface": "eth7", "address": "10.70.0.2/24", "routes": []}]})
+            got = wait_applied(w, 1, "failed")
+            expect("eth7" in got["error"], got)
+        with s.step("and after two attempts it is an event"):
+            event = wait_for("the event", lambda: next((e for e in node.events() if e["name"] == "Configuration Update Failure"),
+                                                       None), 30)
+            expect(event["severity"] == "ERROR" and "eth7" in event["message"], event)
+            expect(node.all_ways_open(), "nothing else changed", node.status())
+        with s.step("the next one ends that, and DNS servers of it are used"):
+            put(w, document([], dns=["203.0.113.53"]))
+            wait_applied(w, 2)
+            wait_for("the event", lambda: [e for e in node.events() if e["name"] == "Configuration Update Failure"
+                                           and e["severity"] == "INFO"], 10)
+            expect(node.status()["dns"]["servers"] == ["203.0.113.53"], node.status()["dns"])
+            node.run("dns", "repo.grid.example").says("203.0.113.53")
+            expect("198.51.100.53" not in node.run("dns", "repo.grid.example").out, "the former server")
+
+
+def taken_back(s):
+    with World(s, "back") as w:
+        node = w.node
+        node.enrol()
+        node.come_up()
+        with s.step("without the guard a route captures the control plane: it is lost", needed=True):
+            put(w, document([route("198.51.100.0/24"), route("203.0.113.0/24")], guard=False))
+            wait_for("in force", lambda: node.status()["configuration"]["in_force"] == 1, 20, pause=0.1)
+            began = time.monotonic()
+            expect("dev eth1" in w.run("node", "ip", "route", "get", "198.51.100.21").out, routes_of(w))
+            wait_for("the channel is lost", lambda: not node.is_connected(), 60)
+        with s.step("after 60 s it is taken back, and the node is connected again"):
+            wait_for("the routes are gone", lambda: not has_route(w, "198.51.100.0/24"), 30)
+            took = time.monotonic() - began
+            s.tally.note(f"taken back after {took:.0f} s")
+            expect(55 <= took <= 66, f"after {took:.0f} s")
+            wait_for("connected", node.is_connected, 15)
+        with s.step("that is said, with the reason, on both sides"):
+            got = wait_applied(w, 1, "taken-back", 15)
+            expect("60 s" in got["error"], got)
+            node.run("status").says("taken-back")
+            wait_for("the event", lambda: [e for e in node.events() if "taken back" in e["message"]], 15)
+            expect(node.status()["configuration"]["in_force"] == 0, node.status()["configuration"])
+        with s.step("the same one is not tried again, a better one is"):
+            node.stop()
+            node.come_up()
+            time.sleep(3)
+            expect(not has_route(w, "198.51.100.0/24"), routes_of(w))
+            put(w, document([route("198.51.100.0/24"), route("203.0.113.0/24")]))
+            wait_applied(w, 2)
+            expect(has_route(w, "198.51.100.0/24") and node.is_connected(), routes_of(w))
+
+
+SCENARIOS = [guarded, taken_back, failing]
