@@ -67,6 +67,14 @@ def folder_of(pid):
         return ""
 
 
+def words_of(pid):
+    """Its command line."""
+    try:
+        return pathlib.Path(f"/proc/{pid}/cmdline").read_text(errors="replace").split("\0")
+    except OSError:
+        return []
+
+
 def query(path, text, *values):
     """Rows of a database that its owner goes on writing to."""
     connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=10)
@@ -105,7 +113,7 @@ class Node:
         token = self.site.folder / f"{self.name}.token"
         words = ["node", "create", self.name, "--site", "leeds", "--output", token]
         if organisation:
-            words += ["--organisation", organisation]
+            words += ["--org", organisation]
         self.site.plane(*words)
         self.site.node("register", "https://repo.grid.example", "--token-file", token, "--root-ca",
                        self.site.state / "node/grid-root.pem", "--root", self.root)

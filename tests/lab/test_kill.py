@@ -17,7 +17,8 @@ import time
 
 sys.dont_write_bytecode = True
 
-from plane_site import (Failed, Site, children, compare, folder_of, program_of, query, sanitizer_words, stop, wait_for)  # noqa: E402
+from plane_site import (Failed, Site, children, compare, folder_of, program_of, query, sanitizer_words, stop, wait_for,
+                        words_of)  # noqa: E402
 
 DAEMONS, PRODUCERS = 3, 2
 MOST_WAITING = 400  # of a producer: what it must still send in the end
@@ -125,8 +126,9 @@ class Test:
     # --- victims ---
 
     def services(self):
-        """Not what is only asked for its version before a start."""
-        return [pid for pid in children(self.plane.process.pid) if folder_of(pid).startswith(str(self.site.plane_root))]
+        """Not what is only asked for its version, or what it thinks of its configuration, before a start."""
+        return [pid for pid in children(self.plane.process.pid)
+                if folder_of(pid).startswith(str(self.site.plane_root)) and "-t" not in words_of(pid)]
 
     def masters(self):
         """nginx has two: that of HTTPS and the splitter."""
