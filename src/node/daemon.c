@@ -201,14 +201,13 @@ static int new_parts(struct daemon *d, struct error *ret_error)
 
 static void free_parts(struct daemon *d)
 {
-        desk_free(d->desk);
+        d->desk = desk_free(d->desk);
         netwatch_free(d->netwatch);
         tools_free(d->tools);
-        configurer_free(d->configurer);
-        if (d->reach)
-                reach_free(d->reach);
-        watch_free(d->watch);
-        helper_client_free(d->helper);
+        d->configurer = configurer_free(d->configurer);
+        d->reach = reach_free(d->reach);
+        d->watch = watch_free(d->watch);
+        d->helper = helper_client_free(d->helper);
         daemon_record_done(d);
         store_close(d->store);
         wire_config_done(&d->config);

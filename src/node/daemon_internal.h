@@ -40,7 +40,7 @@ struct daemon {
         const struct profile_service *control_service; /* the one that carries control */
 
         struct wire_event unstored[DAEMON_MAX_UNSTORED]; /* the disk was full: tried again, in order */
-        size_t unstored_count;
+        size_t unstored_count, unstored_lost;            /* of those that had no room */
         sd_event_source *unstored_retry;
 
         struct watch *watch;           /* daemon_watch.c: probes, diagnoses, events */

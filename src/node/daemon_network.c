@@ -7,19 +7,30 @@
 #include <stdlib.h>
 #include <string.h>
 
+static void take_default(struct daemon *d, struct netlink *n, const struct netlink_route *route)
+{
+        str_copy(d->wan_interface, sizeof d->wan_interface, route->interface);
+        if (netlink_route_source(n, route, &d->wan_address) < 0)
+                d->wan_address = (struct inet_addr){0};
+}
+
+/* What is gone for a moment is remembered; a WAN that speaks IPv6 only is one, too. */
 static void find_default(struct daemon *d, struct netlink *n)
 {
         const struct site *s = d->settings->site;
-        struct netlink_route route = {0};
+        struct netlink_route route = {0}, route6 = {0};
+        bool has_4 = netlink_default_route(n, AF_INET, &route) == 0,
+             has_6 = netlink_default_route(n, AF_INET6, &route6) == 0;
 
-        if (netlink_default_route(n, AF_INET, &route) == 0) {
-                str_copy(d->wan_interface, sizeof d->wan_interface, route.interface);
+        if (has_4) {
                 d->wan_gateway = route.next_hop;
-                if (netlink_route_source(n, &route, &d->wan_address) < 0)
-                        d->wan_address = (struct inet_addr){0};
+                take_default(d, n, &route);
         }
-        if (netlink_default_route(n, AF_INET6, &route) == 0)
-                d->wan_gateway6 = route.next_hop;
+        if (has_6) {
+                d->wan_gateway6 = route6.next_hop;
+                if (!has_4 && d->wan_address.family != AF_INET)
+                        take_default(d, n, &route6);
+        }
         if (s->wan.interface[0])
                 str_copy(d->wan_interface, sizeof d->wan_interface, s->wan.interface);
         if (s->wan.mode == SITE_ADDRESS_STATIC)
@@ -37,6 +48,7 @@ static void find_networks(struct daemon *d, struct netlink *n)
         size_t count = 0;
 
         d->wan_network_count = 0;
+        memset(d->wan_networks, 0, sizeof d->wan_networks);
         if (!index || netlink_list_addresses(n, (int)index, AF_UNSPEC, &list, &count) < 0)
                 return;
         for (size_t i = 0; i < count && d->wan_network_count < DAEMON_MAX_NETWORKS; i++)
@@ -65,20 +77,34 @@ static uint64_t digest_links(struct netlink *n)
         return digest;
 }
 
+/* With its last address an interface loses its routes, and ours with them; they are made anew when there is
+ * an address again. */
+static bool is_other_networks(const struct daemon *d, const struct cidr before[DAEMON_MAX_NETWORKS])
+{
+        for (size_t i = 0; i < d->wan_network_count; i++)
+                if (d->wan_networks[i].prefix != before[i].prefix ||
+                        !inet_addr_equal(&d->wan_networks[i].address, &before[i].address))
+                        return true;
+        return false;
+}
+
 bool daemon_look_at_network(struct daemon *d)
 {
-        struct inet_addr gateway = d->wan_gateway;
+        struct inet_addr gateway = d->wan_gateway, gateway6 = d->wan_gateway6;
+        struct cidr networks[DAEMON_MAX_NETWORKS];
         uint64_t links = d->links_seen;
         char interface[IFNAMSIZ];
         struct netlink *n = NULL;
 
         str_copy(interface, sizeof interface, d->wan_interface);
+        memcpy(networks, d->wan_networks, sizeof networks);
         if (netlink_open(&n) < 0)
                 return false;
         find_default(d, n);
         find_networks(d, n);
         d->links_seen = digest_links(n);
         netlink_close(n);
-        return !inet_addr_equal(&gateway, &d->wan_gateway) || !str_equal(interface, d->wan_interface) ||
-               links != d->links_seen;
+        return !inet_addr_equal(&gateway, &d->wan_gateway) || !inet_addr_equal(&gateway6, &d->wan_gateway6) ||
+               !str_equal(interface, d->wan_interface) || links != d->links_seen ||
+               is_other_networks(d, networks);
 }

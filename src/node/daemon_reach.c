@@ -35,15 +35,18 @@ struct reach {
 
 /* ---- addresses ---- */
 
-static bool add_known(struct reach *r, const struct inet_addr *a)
+static bool is_known(const struct reach *r, const struct inet_addr *a)
 {
         for (size_t i = 0; i < r->known_count; i++)
                 if (inet_addr_equal(&r->known[i], a))
-                        return false;
-        if (r->known_count == DAEMON_MAX_ADDRESSES)
-                return false;
-        r->known[r->known_count++] = *a;
-        return true;
+                        return true;
+        return false;
+}
+
+static void add_known(struct reach *r, const struct inet_addr *a)
+{
+        if (!is_known(r, a) && r->known_count < DAEMON_MAX_ADDRESSES)
+                r->known[r->known_count++] = *a;
 }
 
 static void load_known(struct reach *r)
@@ -77,14 +80,27 @@ static void save_known(struct reach *r)
         text_done(&t);
 }
 
+/* The profile's, the newest answer's, and of former ones as many as there is room for: a control plane that
+ * has moved often must not be out of reach. */
 void reach_learnt(struct reach *r, const struct inet_addr *addresses, size_t count)
 {
+        const struct profile_service *s = r->daemon->control_service;
+        struct inet_addr former[DAEMON_MAX_ADDRESSES];
+        size_t former_count = r->known_count;
         bool is_new = false;
 
         for (size_t i = 0; i < count; i++)
-                is_new |= add_known(r, &addresses[i]);
+                is_new |= !is_known(r, &addresses[i]);
         if (!is_new)
                 return;
+        memcpy(former, r->known, sizeof former);
+        r->known_count = 0;
+        for (size_t i = 0; i < s->address_count; i++)
+                add_known(r, &s->addresses[i]);
+        for (size_t i = 0; i < count; i++)
+                add_known(r, &addresses[i]);
+        for (size_t i = 0; i < former_count; i++)
+                add_known(r, &former[i]);
         save_known(r);
         channel_set_addresses(r->daemon->channel, r->known, r->known_count);
 }

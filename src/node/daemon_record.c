@@ -3,8 +3,10 @@
 #include "node/daemon_internal.h"
 
 #include "base/alloc.h"
+#include "base/cleanup.h"
 #include "base/log.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <string.h>
 
@@ -38,6 +40,7 @@ static void make_room(struct daemon *d)
         log_event(LOG_LEVEL_ERROR, "an event is lost: the disk has been full for too long", "event",
                 d->unstored[least].name, "message", d->unstored[least].message, NULL);
         remove_unstored(d, least);
+        d->unstored_lost++;
 }
 
 static int on_retry(sd_event_source *source, uint64_t at_us, void *userdata)
@@ -48,18 +51,47 @@ static int on_retry(sd_event_source *source, uint64_t at_us, void *userdata)
         return 0;
 }
 
+/* -EINVAL: the store will never take it. It must not stand in the way of the others. */
+static int add_one(struct daemon *d, struct wire_event *event, struct error *ret_error)
+{
+        int r = store_add(d->store, NULL, event, 1, daemon_unix_ms(), ret_error);
+
+        if (r == -EINVAL)
+                log_event(LOG_LEVEL_ERROR, "an event is lost: it cannot be stored", "event", event->name,
+                        "reason", ret_error->text, NULL);
+        return r;
+}
+
+/* That something is missing is itself recorded. */
+static void tell_lost(struct daemon *d)
+{
+        struct wire_event e = {.generated_unix_ms = daemon_unix_ms(), .severity = WIRE_WARNING};
+        struct error ignored = {0};
+
+        if (d->unstored_lost == 0)
+                return;
+        e.name = xstrdup(EVENT_RECORDS_DROPPED);
+        e.message = xasprintf("%zu events were lost: the disk was full for too long", d->unstored_lost);
+        if (add_one(d, &e, &ignored) == 0)
+                d->unstored_lost = 0;
+        wire_event_done(&e);
+}
+
 /* Those that waited go first. False: they wait on. */
 static bool store_waiting_ones(struct daemon *d, struct error *ret_error)
 {
         size_t count = d->unstored_count;
 
-        if (count == 0)
-                return true;
-        if (store_add(d->store, NULL, d->unstored, count, daemon_unix_ms(), ret_error) < 0)
-                return false;
-        while (d->unstored_count > 0)
-                remove_unstored(d, d->unstored_count - 1);
-        log_text(LOG_LEVEL_INFO, "%zu events that waited for the disk are stored", count);
+        while (d->unstored_count > 0) {
+                int r = add_one(d, &d->unstored[0], ret_error);
+
+                if (r < 0 && r != -EINVAL)
+                        return false;
+                remove_unstored(d, 0);
+        }
+        if (count > 0)
+                log_text(LOG_LEVEL_INFO, "%zu events that waited for the disk are stored", count);
+        tell_lost(d);
         return true;
 }
 
@@ -89,14 +121,30 @@ static enum log_level level_of(enum wire_severity s)
         return LOG_LEVEL_INFO;
 }
 
+/* A report that the disk does not take is measured again when it matters; an event is kept. */
+static void add_new(struct daemon *d, struct wire_report *report, struct wire_event *events, size_t count)
+{
+        struct error e = {0};
+        int r = store_add(d->store, report, events, count, daemon_unix_ms(), &e);
+
+        if (r < 0 && r != -EINVAL)
+                keep(d, events, count, &e);
+        for (size_t i = 0; i < count && r == -EINVAL; i++) {
+                int one = add_one(d, &events[i], &e);
+
+                if (one < 0 && one != -EINVAL)
+                        keep(d, &events[i], 1, &e);
+        }
+}
+
 void daemon_record(struct daemon *d, struct wire_report *report, struct wire_event *events, size_t count)
 {
         struct error e = {0};
 
-        /* A report that the disk does not take is measured again when it matters; an event is kept. */
-        if (!store_waiting_ones(d, &e) || ((count > 0 || report) && store_add(d->store, report, events, count,
-                                                                            daemon_unix_ms(), &e) < 0))
+        if (!store_waiting_ones(d, &e))
                 keep(d, events, count, &e);
+        else if (count > 0 || report)
+                add_new(d, report, events, count);
         for (size_t i = 0; i < count; i++) {
                 log_event(level_of(events[i].severity), events[i].message, "event", events[i].name, "service",
                         events[i].service, NULL);
@@ -112,11 +160,14 @@ void daemon_tell(struct daemon *d, const char *name, enum wire_severity severity
 {
         struct wire_event e = {
                 .generated_unix_ms = daemon_unix_ms(), .severity = severity, .name = xstrdup(name)};
+        _cleanup_free_ char *message = NULL;
         va_list arguments;
 
         va_start(arguments, format);
-        e.message = xvasprintf(format, arguments);
+        message = xvasprintf(format, arguments);
         va_end(arguments);
+        /* A reason may have been cut in the midst of a character. */
+        e.message = str_printable(message, strlen(message), strlen(message));
         e.service = xstrdup(service);
         e.diagnosis = diagnosis ? json_deep_copy(diagnosis) : NULL;
         daemon_record(d, NULL, &e, 1);
@@ -125,6 +176,11 @@ void daemon_tell(struct daemon *d, const char *name, enum wire_severity severity
 
 void daemon_record_done(struct daemon *d)
 {
+        struct error e = {0};
+
+        if (d->store && !store_waiting_ones(d, &e))
+                log_event(LOG_LEVEL_ERROR, "events are lost: they cannot be stored, and the daemon ends",
+                        "reason", e.text, NULL);
         while (d->unstored_count > 0)
                 remove_unstored(d, d->unstored_count - 1);
         sd_event_source_disable_unref(d->unstored_retry);

@@ -300,8 +300,9 @@ static void go_on(struct watch *w)
                 monitor_done(d->monitor, &p, &nothing, daemon_now_ms(d));
                 next_ms = daemon_now_ms(d) + 1000;
         }
-        if (!w->diagnosis && monitor_wants_diagnosis(d->monitor))
-                start_diagnosis(w, DIAGNOSIS_BUDGET_S, "monitor", true);
+        if (!w->diagnosis && monitor_wants_diagnosis(d->monitor) &&
+                start_diagnosis(w, DIAGNOSIS_BUDGET_S, "monitor", true) < 0)
+                next_ms = fmin(next_ms, daemon_now_ms(d) + 1000); /* what waited for it goes on */
         record_events(w, NULL, NULL);
         if (!w->probe && isfinite(next_ms))
                 daemon_arm(d, &w->timer, fmax(next_ms - daemon_now_ms(d), 1), on_timer, w);
@@ -309,20 +310,18 @@ static void go_on(struct watch *w)
 
 /* ---- what others ask ---- */
 
-static struct monitor *make_monitor(struct daemon *d)
+/* `told`: what was told last; NULL: nothing. */
+static struct monitor *make_monitor(struct daemon *d, const json_t *told)
 {
         struct monitor_options o = {
                 .profile = d->settings->profile, .interval_ms = d->settings->site->monitor_interval_s * 1000};
-        _cleanup_free_ char *told = store_get(d->store, STORE_TOLD);
         struct monitor *m;
-        json_t *saved = NULL;
 
         o.dns = daemon_dns(d, &o.dns_count);
         random_bytes(&o.seed, sizeof o.seed);
         m = monitor_new(&o, daemon_now_ms(d));
-        if (told && json_parse(told, strlen(told), WIRE_MESSAGE_MAXIMUM, STORE_TOLD, &saved, NULL) == 0)
-                monitor_restore(m, saved);
-        json_decref(saved);
+        if (told)
+                monitor_restore(m, told);
         return m;
 }
 
@@ -335,10 +334,13 @@ void watch_network_changed(struct watch *w)
 
 void watch_dns_changed(struct watch *w)
 {
+        json_t *told = monitor_save(w->daemon->monitor);
+
         /* What is known of the services is forgotten with it: the next probes tell. */
         w->probe = child_free(w->probe);
         monitor_free(w->daemon->monitor);
-        w->daemon->monitor = make_monitor(w->daemon);
+        w->daemon->monitor = make_monitor(w->daemon, told);
+        json_decref(told);
         go_on(w);
 }
 
@@ -365,10 +367,15 @@ json_t *watch_last_diagnosis(const struct watch *w)
 
 int watch_new(struct daemon *d, struct watch **ret)
 {
+        _cleanup_free_ char *told = store_get(d->store, STORE_TOLD);
         struct watch *w = xcalloc(1, sizeof *w);
+        json_t *saved = NULL;
 
         w->daemon = d;
-        d->monitor = make_monitor(d);
+        if (told)
+                json_parse(told, strlen(told), WIRE_MESSAGE_MAXIMUM, STORE_TOLD, &saved, NULL);
+        d->monitor = make_monitor(d, saved);
+        json_decref(saved);
         *ret = w;
         daemon_arm(d, &w->timer, 1, on_timer, w);
         return 0;
