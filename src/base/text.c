@@ -3,6 +3,7 @@
 #include "base/alloc.h"
 
 #include <errno.h>
+#include <net/if.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -315,6 +316,38 @@ bool str_is_host_name(const char *s)
         }
         /* A last label of digits only is an address in some spelling (RFC 1123, 2.1). */
         return label > 0 && s[length - 1] != '-' && !numeric;
+}
+
+bool str_is_interface_name(const char *s)
+{
+        size_t length = strlen(s);
+
+        if (length == 0 || length >= IF_NAMESIZE || str_equal(s, ".") || str_equal(s, ".."))
+                return false;
+        for (size_t i = 0; i < length; i++)
+                if (s[i] <= ' ' || s[i] > '~' || s[i] == '/' || s[i] == ':')
+                        return false;
+        return true;
+}
+
+/* ---- hexadecimal ---- */
+
+int hex_digit(char c)
+{
+        if (is_digit(c))
+                return c - '0';
+        if (c >= 'a' && c <= 'f')
+                return c - 'a' + 10;
+        return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+}
+
+void hex_format(const void *bytes, size_t length, char *ret)
+{
+        const unsigned char *b = bytes;
+
+        for (size_t i = 0; i < length; i++)
+                snprintf(ret + 2 * i, 3, "%02x", b[i]);
+        ret[2 * length] = '\0';
 }
 
 /* ---- times ---- */

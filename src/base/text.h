@@ -49,6 +49,13 @@ char *str_excerpt(const void *bytes, size_t length, size_t maximum);
 /* A host name by RFC 1123 (letters, digits, hyphens, dots; a trailing dot is allowed; <= 253 bytes; the
  * last label is not a number, so that no spelling of an address passes). */
 bool str_is_host_name(const char *s);
+/* A network interface's name: the kernel's rule (dev_valid_name), and nothing that could disturb a terminal.
+ */
+bool str_is_interface_name(const char *s);
+/* The value of a hexadecimal digit, either case; -1 for any other character. */
+int hex_digit(char c);
+/* Two lower-case digits a byte; ret holds 2 * length + 1. */
+void hex_format(const void *bytes, size_t length, char *ret);
 /* "2026-11-21T03:00:00.000Z" from milliseconds since the epoch; ret holds 32 bytes. */
 void time_format_utc(int64_t unix_ms, char ret[32]);
 /* The reverse; 0 or -EINVAL. */

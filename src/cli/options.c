@@ -5,7 +5,6 @@
 #include <errno.h>
 #include <getopt.h>
 #include <math.h>
-#include <net/if.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -185,7 +184,7 @@ static int store(const struct option_row *row, const char *argument, struct sett
                                 "--%s takes an IPv4 or IPv6 address, not '%s'", row->name, argument);
                 return 0;
         case OPTION_INTERFACE:
-                if (!argument[0] || strlen(argument) >= IFNAMSIZ || strpbrk(argument, "/ \t\n"))
+                if (!str_is_interface_name(argument))
                         return error_set(ret_error, EINVAL, "usage.interface",
                                 "--%s takes the name of a network interface, not '%s'", row->name, argument);
                 *(const char **)place = argument;

@@ -108,24 +108,11 @@ json_t *helper_request_to_json(const struct helper_request *r)
 
 /* ---- values ---- */
 
-/* dev_valid_name() of the kernel, and nothing that could disturb a terminal. */
-static bool is_interface_name(const char *s)
-{
-        size_t length = strlen(s);
-
-        if (length == 0 || length >= IFNAMSIZ || str_equal(s, ".") || str_equal(s, ".."))
-                return false;
-        for (size_t i = 0; i < length; i++)
-                if (s[i] <= ' ' || s[i] > '~' || s[i] == '/' || s[i] == ':')
-                        return false;
-        return true;
-}
-
 static void take_interface(struct json_reader *r, char ret[IFNAMSIZ])
 {
         const char *s = json_take_text(r, "interface", IFNAMSIZ - 1);
 
-        if (s && !is_interface_name(s))
+        if (s && !str_is_interface_name(s))
                 json_reader_fail(r, "interface", "is not an interface's name");
         else if (s)
                 str_copy(ret, IFNAMSIZ, s);
@@ -178,7 +165,7 @@ static void read_up(struct json_reader *r, struct helper_network *n)
                 json_t *item = json_array_get(list, i);
                 const char *s = json_string_value(item);
 
-                if (!s || strlen(s) != json_string_length(item) || !is_interface_name(s))
+                if (!s || strlen(s) != json_string_length(item) || !str_is_interface_name(s))
                         json_reader_fail(r, "up", "has an item that is not an interface's name");
                 else
                         n->up[n->up_count++] = xstrdup(s);

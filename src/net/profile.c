@@ -68,11 +68,6 @@ struct profile *profile_free(struct profile *p)
 DEFINE_CLEANUP(struct profile *, profile_free);
 DEFINE_CLEANUP(struct keyfile *, keyfile_free);
 
-static void cleanup_strv(struct strv *v)
-{
-        strv_done(v);
-}
-
 static void replace(char **member, char *value)
 {
         free(*member);
@@ -120,7 +115,7 @@ static int parse_name(
 static int parse_ranges(
         const struct keyfile *k, const struct keyfile_entry *e, void *item, struct error *ret_error)
 {
-        _cleanup_(cleanup_strv) struct strv items = {0};
+        _cleanup_(strv_done) struct strv items = {0};
         struct profile *p = item;
 
         strv_split(&items, e->value, ';');
@@ -216,7 +211,7 @@ static int parse_tls(
 static int parse_carries(
         const struct keyfile *k, const struct keyfile_entry *e, void *item, struct error *ret_error)
 {
-        _cleanup_(cleanup_strv) struct strv items = {0};
+        _cleanup_(strv_done) struct strv items = {0};
         struct profile_service *s = item;
 
         strv_split(&items, e->value, ';');
@@ -329,7 +324,7 @@ static int parse_service(struct keyfile *k, size_t index, struct profile *p, str
 static int parse_addresses_of(const struct keyfile *k, const struct keyfile_entry *e,
         struct profile_service *s, struct error *ret_error)
 {
-        _cleanup_(cleanup_strv) struct strv items = {0};
+        _cleanup_(strv_done) struct strv items = {0};
 
         strv_split(&items, e->value, ';');
         if (items.count == 0)
@@ -550,7 +545,7 @@ void profile_list(const char *const *directories, struct strv *ret)
 
 static int not_found(const char *name, const char *const *directories, struct error *ret_error)
 {
-        _cleanup_(cleanup_strv) struct strv known = {0}, folders = {0};
+        _cleanup_(strv_done) struct strv known = {0}, folders = {0};
         _cleanup_free_ char *shown = NULL, *known_text = NULL, *folder_text = NULL;
 
         profile_list(directories, &known);

@@ -40,11 +40,6 @@ struct site *site_free(struct site *s)
 DEFINE_CLEANUP(struct site *, site_free);
 DEFINE_CLEANUP(struct keyfile *, keyfile_free);
 
-static void cleanup_strv(struct strv *v)
-{
-        strv_done(v);
-}
-
 static void replace(char **member, char *value)
 {
         free(*member);
@@ -73,19 +68,6 @@ struct key {
         const char *name;
         value_parser parse;
 };
-
-/* dev_valid_name() of the kernel, and nothing that could disturb a terminal. */
-static bool is_interface_name(const char *s)
-{
-        size_t length = strlen(s);
-
-        if (length == 0 || length >= IFNAMSIZ || str_equal(s, ".") || str_equal(s, ".."))
-                return false;
-        for (size_t i = 0; i < length; i++)
-                if (s[i] <= ' ' || s[i] > '~' || s[i] == '/' || s[i] == ':')
-                        return false;
-        return true;
-}
 
 static int parse_name(
         const struct keyfile *k, const struct keyfile_entry *e, void *item, struct error *ret_error)
@@ -142,7 +124,7 @@ static int parse_interface(
 {
         struct site *s = item;
 
-        if (!is_interface_name(e->value))
+        if (!str_is_interface_name(e->value))
                 return keyfile_value_error(k, e, ret_error,
                         "not an interface name; it has 1 to %d bytes without blank, / or :, as in ip link",
                         IFNAMSIZ - 1);
@@ -258,7 +240,7 @@ static bool has_address(const struct inet_addr *list, size_t count, const struct
 static int parse_dns(
         const struct keyfile *k, const struct keyfile_entry *e, void *item, struct error *ret_error)
 {
-        _cleanup_(cleanup_strv) struct strv items = {0};
+        _cleanup_(strv_done) struct strv items = {0};
         _cleanup_free_ struct inet_addr *list = NULL;
         struct site *s = item;
         size_t count = 0;
@@ -377,7 +359,7 @@ static int check_route(const struct keyfile *k, const struct keyfile_entry *e, c
 static int parse_routes(
         const struct keyfile *k, const struct keyfile_entry *e, void *item, struct error *ret_error)
 {
-        _cleanup_(cleanup_strv) struct strv items = {0};
+        _cleanup_(strv_done) struct strv items = {0};
         struct site_lan *lan = item;
         int r;
 
@@ -455,7 +437,7 @@ static int parse_lan(
         struct site_lan *lan;
 
         name += strspn(name, " \t");
-        if (!is_interface_name(name))
+        if (!str_is_interface_name(name))
                 return keyfile_section_error(k, index, "config.value", ret_error,
                         "not an interface name; write [lan eth1], with a name of 1 to %d bytes",
                         IFNAMSIZ - 1);

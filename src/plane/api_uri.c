@@ -8,17 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-static int hexadecimal(char c)
-{
-        if (c >= '0' && c <= '9')
-                return c - '0';
-        if (c >= 'a' && c <= 'f')
-                return c - 'a' + 10;
-        if (c >= 'A' && c <= 'F')
-                return c - 'A' + 10;
-        return -1;
-}
-
 static bool is_utf8(const char *s, size_t length)
 {
         json_auto_t *text = json_stringn(s, length);
@@ -36,8 +25,8 @@ static char *decode(const char *s, size_t length, bool plus_is_blank, bool may_h
                 char c = s[i];
 
                 if (c == '%') {
-                        int high = length - i > 2 ? hexadecimal(s[i + 1]) : -1;
-                        int low = length - i > 2 ? hexadecimal(s[i + 2]) : -1;
+                        int high = length - i > 2 ? hex_digit(s[i + 1]) : -1;
+                        int low = length - i > 2 ? hex_digit(s[i + 2]) : -1;
 
                         if (high < 0 || low < 0)
                                 return NULL;

@@ -8,7 +8,6 @@
 #include <ctype.h>
 #include <errno.h>
 #include <openssl/sha.h>
-#include <stdio.h>
 #include <string.h>
 #include <time.h>
 
@@ -186,8 +185,7 @@ void store_hash(const char *secret, char ret[STORE_HASH_TEXT])
         unsigned char hash[SHA256_DIGEST_LENGTH];
 
         SHA256((const unsigned char *)secret, strlen(secret), hash);
-        for (size_t i = 0; i < sizeof hash; i++)
-                snprintf(ret + 2 * i, 3, "%02x", hash[i]);
+        hex_format(hash, sizeof hash, ret);
 }
 
 static bool is_of(const char *s, size_t maximum, bool (*has)(unsigned char c))

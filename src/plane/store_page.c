@@ -28,15 +28,7 @@ static void encode(const struct store_list *l, char ret[CURSOR_TEXT])
         char plain[PLAIN_TEXT];
         int length = snprintf(plain, sizeof plain, "%c %s %s", l->kind, l->last[0], l->last[1]);
 
-        for (int i = 0; i < length; i++)
-                snprintf(ret + 2 * (size_t)i, 3, "%02x", (unsigned char)plain[i]);
-}
-
-static int digit(char c)
-{
-        if (c >= '0' && c <= '9')
-                return c - '0';
-        return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+        hex_format(plain, (size_t)length, ret);
 }
 
 static int from_hex(const char *hex, char ret[PLAIN_TEXT])
@@ -46,7 +38,7 @@ static int from_hex(const char *hex, char ret[PLAIN_TEXT])
         if (length % 2 || length / 2 >= PLAIN_TEXT)
                 return -EINVAL;
         for (size_t i = 0; i < length / 2; i++) {
-                int high = digit(hex[2 * i]), low = digit(hex[2 * i + 1]);
+                int high = hex_digit(hex[2 * i]), low = hex_digit(hex[2 * i + 1]);
 
                 if (high < 0 || low < 0 || high * 16 + low < ' ' || high * 16 + low > '~')
                         return -EINVAL;

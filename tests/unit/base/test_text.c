@@ -9,6 +9,7 @@
 
 #include <cmocka.h>
 
+#include <ctype.h>
 #include <errno.h>
 #include <limits.h>
 #include <stdlib.h>
@@ -335,6 +336,35 @@ static void test_times_parsed(void **state)
         assert_true(t == 5);
 }
 
+static void test_interface_names(void **state)
+{
+        (void)state;
+        static const char *const right[] = {"lo", "eth0", "eth0.100", "wg-site", "a123456789012345" + 1};
+        static const char *const wrong[] = {
+                "", ".", "..", "a1234567890123456", "a/b", "a:1", "a b", "a\n", "\x1b[m", "\xc3\xa9"};
+
+        for (size_t i = 0; i < ELEMENTS(right); i++)
+                assert_true(str_is_interface_name(right[i]));
+        for (size_t i = 0; i < ELEMENTS(wrong); i++)
+                assert_false(str_is_interface_name(wrong[i]));
+}
+
+static void test_hexadecimal(void **state)
+{
+        (void)state;
+        char text[9] = "--------";
+
+        for (int c = 0; c < 256; c++) {
+                const char *digits = "0123456789abcdef", *at = c ? strchr(digits, tolower(c)) : NULL;
+
+                assert_int_equal(hex_digit((char)c), at ? at - digits : -1);
+        }
+        hex_format("\x00\x7f\xff", 3, text);
+        assert_string_equal(text, "007fff");
+        hex_format("", 0, text);
+        assert_string_equal(text, "");
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
@@ -350,6 +380,8 @@ int main(void)
                 cmocka_unit_test(test_printable_limit),
                 cmocka_unit_test(test_excerpt),
                 cmocka_unit_test(test_host_names),
+                cmocka_unit_test(test_interface_names),
+                cmocka_unit_test(test_hexadecimal),
                 cmocka_unit_test(test_times),
                 cmocka_unit_test(test_times_parsed),
         };
