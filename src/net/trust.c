@@ -3,6 +3,7 @@
 #include "base/alloc.h"
 #include "base/cleanup.h"
 #include "base/file.h"
+#include "net/x509.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -27,13 +28,8 @@ static void stack_free(x509_stack *s)
         sk_X509_pop_free(s, X509_free);
 }
 
-DEFINE_CLEANUP(BIO *, BIO_free_all);
-DEFINE_CLEANUP(X509 *, X509_free);
 DEFINE_CLEANUP(x509_stack *, stack_free);
-DEFINE_CLEANUP(EVP_PKEY *, EVP_PKEY_free);
 DEFINE_CLEANUP(EVP_MD_CTX *, EVP_MD_CTX_free);
-DEFINE_CLEANUP(X509_STORE *, X509_STORE_free);
-DEFINE_CLEANUP(X509_STORE_CTX *, X509_STORE_CTX_free);
 
 struct cached_verdict {
         bool is_set;
@@ -47,27 +43,13 @@ struct trust {
         x509_stack *own_chain; /* the node's certificate first; NULL without */
         EVP_PKEY *own_key;
         char *certificate_problem;
-        char *serial;
+        char serial[X509_SERIAL_TEXT];
         SSL_CTX *contexts[2]; /* server only, mutual; made on first use */
         struct cached_verdict cache[CACHE_SIZE];
         unsigned cache_next;
 };
 
-static const char *openssl_reason(void)
-{
-        unsigned long e = ERR_peek_last_error();
-        const char *reason = ERR_reason_error_string(e);
-
-        return reason ? reason : "unknown reason";
-}
-
 /* ---- loading ---- */
-
-static int no_passphrase(char *buffer, int size, int is_write, void *userdata)
-{
-        (void)buffer, (void)size, (void)is_write, (void)userdata;
-        return -1; /* never ask on a terminal */
-}
 
 /* Reads every certificate of a PEM text. */
 static int parse_certificates(const char *data, size_t length, x509_stack **ret)
@@ -77,7 +59,7 @@ static int parse_certificates(const char *data, size_t length, x509_stack **ret)
         X509 *x;
 
         ERR_clear_error();
-        while ((x = PEM_read_bio_X509(bio, NULL, no_passphrase, NULL)))
+        while ((x = x509_read(bio)))
                 if (!sk_X509_push(stack, x)) {
                         X509_free(x);
                         return -ENOMEM;
@@ -102,18 +84,8 @@ static int load_roots(struct trust *t, const char *path, struct error *ret_error
                 return error_set(ret_error, -r, "trust.bad-root",
                         "%s: cannot be read as PEM certificates (%s); root-ca must name the pinned root in "
                         "PEM form",
-                        path, openssl_reason());
+                        path, x509_reason());
         return 0;
-}
-
-static void describe_serial(struct trust *t)
-{
-        BIGNUM *number = ASN1_INTEGER_to_BN(X509_get0_serialNumber(sk_X509_value(t->own_chain, 0)), NULL);
-        char *hex = number ? BN_bn2hex(number) : NULL;
-
-        t->serial = xstrdup(hex ? hex : "");
-        OPENSSL_free(hex);
-        BN_free(number);
 }
 
 static void forget_identity(struct trust *t, char *problem)
@@ -137,13 +109,6 @@ static int read_identity_file(struct trust *t, const char *path, char **ret, siz
         return r;
 }
 
-static EVP_PKEY *parse_key(const char *data, size_t length)
-{
-        _cleanup_(BIO_free_all_p) BIO *bio = BIO_new_mem_buf(data, (int)length);
-
-        return PEM_read_bio_PrivateKey(bio, NULL, no_passphrase, NULL);
-}
-
 static void load_identity(struct trust *t, const char *certificate_path, const char *key_path)
 {
         _cleanup_free_ char *data = NULL, *key_data = NULL;
@@ -153,7 +118,7 @@ static void load_identity(struct trust *t, const char *certificate_path, const c
                 return;
         if (parse_certificates(data, length, &t->own_chain) < 0) {
                 forget_identity(
-                        t, xasprintf("%s: not a PEM certificate (%s)", certificate_path, openssl_reason()));
+                        t, xasprintf("%s: not a PEM certificate (%s)", certificate_path, x509_reason()));
                 return;
         }
         switch (read_identity_file(t, key_path, &key_data, &key_length)) {
@@ -165,16 +130,16 @@ static void load_identity(struct trust *t, const char *certificate_path, const c
         default:
                 return;
         }
-        t->own_key = parse_key(key_data, key_length);
+        t->own_key = x509_key_from_pem(key_data, key_length);
         OPENSSL_cleanse(key_data, key_length);
         if (!t->own_key)
-                forget_identity(t,
-                        xasprintf("%s: not a PEM key without a passphrase (%s)", key_path, openssl_reason()));
+                forget_identity(
+                        t, xasprintf("%s: not a PEM key without a passphrase (%s)", key_path, x509_reason()));
         else if (X509_check_private_key(sk_X509_value(t->own_chain, 0), t->own_key) != 1)
                 forget_identity(
                         t, xasprintf("%s: does not fit the certificate %s", key_path, certificate_path));
         else
-                describe_serial(t);
+                x509_serial_to_text(X509_get0_serialNumber(sk_X509_value(t->own_chain, 0)), t->serial);
 }
 
 int trust_new(const struct trust_options *o, struct trust **ret, struct error *ret_error)
@@ -210,7 +175,6 @@ struct trust *trust_free(struct trust *t)
         EVP_PKEY_free(t->own_key);
         free(t->root_subject);
         free(t->certificate_problem);
-        free(t->serial);
         free(t);
         return NULL;
 }
@@ -230,20 +194,9 @@ const char *trust_certificate_serial(const struct trust *t)
         return t->own_key ? t->serial : NULL;
 }
 
-static int64_t to_unix(const ASN1_TIME *time)
-{
-        struct tm tm;
-
-        /* Bounded by what ASN.1 can say: years 1 to 9999. A time that does not parse makes an empty window.
-         */
-        if (ASN1_TIME_to_tm(time, &tm) != 1)
-                return 0;
-        return timegm(&tm);
-}
-
 int64_t trust_certificate_not_after(const struct trust *t)
 {
-        return t->own_key ? to_unix(X509_get0_notAfter(sk_X509_value(t->own_chain, 0))) : 0;
+        return t->own_key ? x509_time_to_unix(X509_get0_notAfter(sk_X509_value(t->own_chain, 0))) : 0;
 }
 
 /* ---- contexts ---- */
@@ -421,8 +374,8 @@ static bool host_matches(X509 *leaf, const char *host)
 static void set_window(const x509_stack *path, struct trust_verdict *v)
 {
         for (int i = 0; i < sk_X509_num(path); i++) {
-                int64_t from = to_unix(X509_get0_notBefore(sk_X509_value(path, i)));
-                int64_t to = to_unix(X509_get0_notAfter(sk_X509_value(path, i)));
+                int64_t from = x509_time_to_unix(X509_get0_notBefore(sk_X509_value(path, i)));
+                int64_t to = x509_time_to_unix(X509_get0_notAfter(sk_X509_value(path, i)));
 
                 if (i == 0 || from > v->not_before_unix)
                         v->not_before_unix = from;

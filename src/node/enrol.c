@@ -7,14 +7,12 @@
 #include <ctype.h>
 #include <errno.h>
 #include <openssl/err.h>
-#include <openssl/pem.h>
 #include <string.h>
 
 #define TOKEN_MAX_BYTES       256
 #define TOKEN_FILE_MAX_BYTES  4096
 #define CERTIFICATE_MAX_BYTES ((size_t)32 << 10)
 #define ROOT_PATH             "/.well-known/gridnode/root.pem"
-#define DIGEST_BYTES          32
 
 /* ---- the token ---- */
 
@@ -77,43 +75,36 @@ static int read_token(const char *path, char **ret, struct error *ret_error)
 
 /* ---- the root ---- */
 
-/* Hexadecimal; colons, blanks and case do not matter. */
-static int parse_fingerprint(const char *text, unsigned char ret[DIGEST_BYTES], struct error *ret_error)
+/* Colons, blanks and case do not matter. */
+static int parse_fingerprint(const char *text, char ret[X509_FINGERPRINT_TEXT], struct error *ret_error)
 {
         size_t digits = 0;
 
-        memset(ret, 0, DIGEST_BYTES);
         for (const char *c = text; *c; c++) {
-                unsigned value;
-
                 if (*c == ':' || *c == ' ')
                         continue;
-                if (!isxdigit((unsigned char)*c) || digits == 2 * DIGEST_BYTES) {
+                if (hex_digit(*c) < 0 || digits == X509_FINGERPRINT_TEXT - 1) {
                         digits = 0;
                         break;
                 }
-                value = isdigit((unsigned char)*c) ? (unsigned)(*c - '0')
-                                                   : (unsigned)(tolower((unsigned char)*c) - 'a' + 10);
-                ret[digits / 2] = (unsigned char)(ret[digits / 2] << 4 | value);
-                digits++;
+                ret[digits++] = (char)tolower((unsigned char)*c);
         }
-        if (digits == 2 * DIGEST_BYTES)
+        ret[digits] = '\0';
+        if (digits == X509_FINGERPRINT_TEXT - 1)
                 return 0;
         return error_set(ret_error, EINVAL, "root.bad-fingerprint",
                 "'%.128s' is no SHA-256 fingerprint: 64 hexadecimal digits, colons allowed", text);
 }
 
-static bool has_fingerprint(const char *pem, const unsigned char wanted[DIGEST_BYTES])
+static bool has_fingerprint(const char *pem, const char *wanted)
 {
-        _cleanup_(BIO_free_all_p) BIO *bio = BIO_new_mem_buf(pem, -1);
-        _cleanup_(X509_free_p) X509 *x = bio ? PEM_read_bio_X509(bio, NULL, NULL, NULL) : NULL;
-        unsigned char digest[EVP_MAX_MD_SIZE];
-        unsigned length = 0;
-        bool ok = x && X509_digest(x, EVP_sha256(), digest, &length) == 1 && length == DIGEST_BYTES &&
-                  memcmp(digest, wanted, DIGEST_BYTES) == 0;
+        _cleanup_(X509_free_p) X509 *x = x509_from_pem(pem, strlen(pem));
+        char fingerprint[X509_FINGERPRINT_TEXT] = "";
 
+        if (x)
+                x509_fingerprint(x, fingerprint);
         ERR_clear_error();
-        return ok;
+        return str_equal(fingerprint, wanted);
 }
 
 /* Without trust: anybody may answer, and only the right root is taken. */
@@ -125,7 +116,7 @@ static int fetch_root(
                 .timeout_ms = o->timeout_ms / 2,
                 .maximum_bytes = CERTIFICATE_MAX_BYTES};
         struct https_answer a = {0};
-        unsigned char wanted[DIGEST_BYTES];
+        char wanted[X509_FINGERPRINT_TEXT];
         int r = parse_fingerprint(o->root_fingerprint, wanted, ret_error);
 
         if (r == 0)
@@ -180,12 +171,12 @@ static int trust_root(const struct paths *p, const char *pem, struct trust **ret
 /* The root that is stored from now on is the one that was pinned. */
 static int check_same_root(const char *pinned, const char *told, struct error *ret_error)
 {
-        _cleanup_(BIO_free_all_p) BIO *a = BIO_new_mem_buf(pinned, -1), *b = BIO_new_mem_buf(told, -1);
-        _cleanup_(X509_free_p) X509 *theirs = PEM_read_bio_X509(b, NULL, NULL, NULL);
+        _cleanup_(BIO_free_all_p) BIO *a = BIO_new_mem_buf(pinned, -1);
+        _cleanup_(X509_free_p) X509 *theirs = x509_from_pem(told, strlen(told));
         bool found = false;
         X509 *x;
 
-        while (theirs && !found && (x = PEM_read_bio_X509(a, NULL, NULL, NULL))) {
+        while (theirs && !found && (x = x509_read(a))) {
                 found = X509_cmp(x, theirs) == 0;
                 X509_free(x);
         }

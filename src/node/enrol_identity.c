@@ -11,7 +11,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <openssl/err.h>
-#include <openssl/pem.h>
 #include <pwd.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -94,13 +93,6 @@ static int write_files(
         return r < 0 ? r : save_in(folder, "identity.json", text, ret_error);
 }
 
-static int64_t to_unix(const ASN1_TIME *t)
-{
-        struct tm tm;
-
-        return ASN1_TIME_to_tm(t, &tm) == 1 ? timegm(&tm) : 0;
-}
-
 static int wrong(struct error *ret_error, const char *what)
 {
         ERR_clear_error();
@@ -119,7 +111,7 @@ static int check_chain(struct trust *t, const char *pem, const char *node, EVP_P
         const char *problem = NULL;
         X509 *x;
 
-        while (bio && sk_X509_num(chain) < TRUST_CHAIN_MAX && (x = PEM_read_bio_X509(bio, NULL, NULL, NULL)))
+        while (sk_X509_num(chain) < TRUST_CHAIN_MAX && (x = x509_read(bio)))
                 sk_X509_push(chain, x);
         trust_judge(t, chain, NULL, time(NULL), &v);
         x = sk_X509_value(chain, 0);
@@ -132,7 +124,7 @@ static int check_chain(struct trust *t, const char *pem, const char *node, EVP_P
                  !str_equal(name, node))
                 problem = "the certificate is not for this node's id";
         else
-                *ret_not_after_unix = to_unix(X509_get0_notAfter(x));
+                *ret_not_after_unix = x509_time_to_unix(X509_get0_notAfter(x));
         sk_X509_pop_free(chain, X509_free);
         ERR_clear_error();
         return problem ? wrong(ret_error, problem) : 0;

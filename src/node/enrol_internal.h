@@ -5,13 +5,8 @@
 
 #include "base/cleanup.h"
 #include "net/https.h"
+#include "net/x509.h"
 
-#include <openssl/evp.h>
-#include <openssl/x509.h>
-
-DEFINE_CLEANUP(BIO *, BIO_free_all);
-DEFINE_CLEANUP(EVP_PKEY *, EVP_PKEY_free);
-DEFINE_CLEANUP(X509 *, X509_free);
 DEFINE_CLEANUP(struct trust *, trust_free);
 
 /* ---- enrol_way.c: one exchange with the plane ---- */

@@ -15,23 +15,11 @@
 
 static int crypto_error(struct error *ret_error, const char *doing)
 {
-        const char *reason = ERR_reason_error_string(ERR_peek_last_error());
-        int r = error_set(ret_error, EIO, "enrol.crypto", "cannot %s: %s", doing,
-                reason ? reason : "OpenSSL does not say why");
-
-        ERR_clear_error();
-        return r;
-}
-
-static int no_passphrase(char *buffer, int size, int is_write, void *userdata)
-{
-        (void)buffer, (void)size, (void)is_write, (void)userdata;
-        return -1; /* never ask on a terminal */
+        return error_set(ret_error, EIO, "enrol.crypto", "cannot %s: %s", doing, x509_reason());
 }
 
 int enrol_key_load(const char *path, EVP_PKEY **ret, struct error *ret_error)
 {
-        _cleanup_(BIO_free_all_p) BIO *bio = NULL;
         char *pem;
         size_t length;
         EVP_PKEY *key;
@@ -39,8 +27,7 @@ int enrol_key_load(const char *path, EVP_PKEY **ret, struct error *ret_error)
 
         if (r < 0)
                 return r;
-        bio = BIO_new_mem_buf(pem, (int)length);
-        key = bio ? PEM_read_bio_PrivateKey(bio, NULL, no_passphrase, NULL) : NULL;
+        key = x509_key_from_pem(pem, length);
         ERR_clear_error();
         OPENSSL_cleanse(pem, length);
         free(pem);

@@ -11,7 +11,6 @@
 #include <dirent.h>
 #include <errno.h>
 #include <openssl/err.h>
-#include <openssl/sha.h>
 #include <openssl/x509v3.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -257,7 +256,7 @@ static int open_root(struct ca *c, int64_t now_unix, struct error *ret_error)
         r = load_pair(c->root_path, c->root_key_path, &c->root, ret_error);
         if (r < 0)
                 return r;
-        if (now_unix < ca_time_to_unix(X509_get0_notBefore(c->root.certificate)))
+        if (now_unix < x509_time_to_unix(X509_get0_notBefore(c->root.certificate)))
                 return error_set(ret_error, ESTALE, "clock.wrong",
                         "the clock is behind: %s is not valid yet; set the clock", c->root_path);
         return 0;
@@ -265,8 +264,8 @@ static int open_root(struct ca *c, int64_t now_unix, struct error *ret_error)
 
 static bool is_in_force(const struct ca_issuer *i, int64_t now_unix)
 {
-        return ca_time_to_unix(X509_get0_notBefore(i->certificate)) <= now_unix &&
-               now_unix < ca_time_to_unix(X509_get0_notAfter(i->certificate));
+        return x509_time_to_unix(X509_get0_notBefore(i->certificate)) <= now_unix &&
+               now_unix < x509_time_to_unix(X509_get0_notAfter(i->certificate));
 }
 
 int ca_signing_issuer(
@@ -285,7 +284,7 @@ int ca_signing_issuer(
 static int make_intermediate(struct ca *c, int64_t now_unix, struct error *ret_error)
 {
         unsigned generation = c->intermediate_count ? c->intermediates[0].generation + 1 : 1;
-        int64_t root_end = ca_time_to_unix(X509_get0_notAfter(c->root.certificate));
+        int64_t root_end = x509_time_to_unix(X509_get0_notAfter(c->root.certificate));
         _cleanup_free_ char *certificate = intermediate_path(c, generation, "crt"),
                             *key = intermediate_path(c, generation, "key");
         char root[80] = "", name[128];
@@ -432,11 +431,7 @@ const char *ca_crl_path(const struct ca *c)
         return c->crl_path;
 }
 
-void ca_root_fingerprint(const struct ca *c, char ret[65])
+void ca_root_fingerprint(const struct ca *c, char ret[X509_FINGERPRINT_TEXT])
 {
-        unsigned char digest[SHA256_DIGEST_LENGTH] = {0};
-
-        X509_digest(c->root.certificate, EVP_sha256(), digest, NULL);
-        for (size_t i = 0; i < sizeof(digest); i++)
-                snprintf(ret + 2 * i, 3, "%02x", digest[i]);
+        x509_fingerprint(c->root.certificate, ret);
 }

@@ -76,13 +76,13 @@ static int64_t number_of(const X509_CRL *crl)
 
 static bool has_begun(const X509_CRL *crl, int64_t now_unix)
 {
-        return ca_time_to_unix(X509_CRL_get0_lastUpdate(crl)) <= now_unix;
+        return x509_time_to_unix(X509_CRL_get0_lastUpdate(crl)) <= now_unix;
 }
 
 void ca_crl_load(struct ca *c)
 {
         _cleanup_(crl_stack_free_p) crl_stack *list = load_file(c->crl_path);
-        char text[CA_SERIAL_TEXT_SIZE];
+        char text[X509_SERIAL_TEXT];
 
         strv_done(&c->revoked);
         for (size_t i = 0; i < c->intermediate_count && c->revoked.count == 0; i++) {
@@ -90,7 +90,7 @@ void ca_crl_load(struct ca *c)
                 STACK_OF(X509_REVOKED) *entries = crl ? X509_CRL_get_REVOKED(crl) : NULL;
 
                 for (int k = 0; k < sk_X509_REVOKED_num(entries); k++) {
-                        ca_serial_to_text(
+                        x509_serial_to_text(
                                 X509_REVOKED_get0_serialNumber(sk_X509_REVOKED_value(entries, k)), text);
                         strv_add(&c->revoked, text);
                 }
@@ -99,14 +99,14 @@ void ca_crl_load(struct ca *c)
 
 static bool issuer_has_ended(const struct ca_issuer *i, int64_t now_unix)
 {
-        return ca_time_to_unix(X509_get0_notAfter(i->certificate)) <= now_unix;
+        return x509_time_to_unix(X509_get0_notAfter(i->certificate)) <= now_unix;
 }
 
 static bool root_list_is_due(const struct ca *c, const X509_CRL *crl, int64_t now_unix)
 {
         return !crl || !has_begun(crl, now_unix) ||
-               ca_time_to_unix(X509_CRL_get0_nextUpdate(crl)) <
-                       ca_time_to_unix(X509_get0_notAfter(c->intermediates[0].certificate));
+               x509_time_to_unix(X509_CRL_get0_nextUpdate(crl)) <
+                       x509_time_to_unix(X509_get0_notAfter(c->intermediates[0].certificate));
 }
 
 bool ca_crl_is_due(const struct ca *c, int64_t now_unix)
@@ -124,8 +124,8 @@ bool ca_crl_is_due(const struct ca *c, int64_t now_unix)
                 crl = find(list, &c->intermediates[i]);
                 if (!crl || !has_begun(crl, now_unix))
                         return true;
-                from = ca_time_to_unix(X509_CRL_get0_lastUpdate(crl));
-                to = ca_time_to_unix(X509_CRL_get0_nextUpdate(crl));
+                from = x509_time_to_unix(X509_CRL_get0_lastUpdate(crl));
+                to = x509_time_to_unix(X509_CRL_get0_nextUpdate(crl));
                 if (now_unix >= from + (to - from) / 3 * 2)
                         return true;
         }
@@ -235,7 +235,7 @@ static int add_root_list(struct ca *c, int64_t now_unix, struct text *to, struct
                         "%s: missing or damaged, and only the root's key can make it anew; put it back as %s",
                         path, c->root_key_path);
         r = make(&made, &c->root, NULL, number_of(old) + 1, now_unix - CA_CLOCK_TOLERANCE_S,
-                ca_time_to_unix(X509_get0_notAfter(c->intermediates[0].certificate)), ret_error);
+                x509_time_to_unix(X509_get0_notAfter(c->intermediates[0].certificate)), ret_error);
         if (r == 0)
                 r = file_save(path, text_string(&made), made.length, 0644, ret_error);
         if (r == 0)
@@ -267,7 +267,7 @@ static bool is_serial(const char *s)
 {
         size_t length = strspn(s, "0123456789ABCDEFabcdef");
 
-        return length > 0 && length < CA_SERIAL_TEXT_SIZE && !s[length];
+        return length > 0 && length < X509_SERIAL_TEXT && !s[length];
 }
 
 int ca_write_crl(struct ca *c, const struct strv *serials, int64_t now_unix, struct error *ret_error)

@@ -4,11 +4,8 @@
 #include "plane/ca.h"
 
 #include "base/cleanup.h"
+#include "net/x509.h"
 
-#include <openssl/bio.h>
-#include <openssl/evp.h>
-#include <openssl/x509.h>
-#include <openssl/x509_vfy.h>
 #include <stddef.h>
 
 typedef STACK_OF(X509) ca_stack;
@@ -19,23 +16,17 @@ static inline void ca_stack_free(ca_stack *s)
         sk_X509_free(s);
 }
 
-DEFINE_CLEANUP(BIO *, BIO_free_all);
-DEFINE_CLEANUP(X509 *, X509_free);
 DEFINE_CLEANUP(X509_CRL *, X509_CRL_free);
 DEFINE_CLEANUP(X509_REQ *, X509_REQ_free);
-DEFINE_CLEANUP(X509_STORE *, X509_STORE_free);
-DEFINE_CLEANUP(X509_STORE_CTX *, X509_STORE_CTX_free);
-DEFINE_CLEANUP(EVP_PKEY *, EVP_PKEY_free);
 DEFINE_CLEANUP(ca_stack *, ca_stack_free);
 
 #define CA_DAY_S             ((int64_t)86400)
 #define CA_CLOCK_TOLERANCE_S 3600 /* certificates begin that much early: clocks of nodes differ */
 
 /* Of each PEM text from outside or from disk. */
-#define CA_PEM_MAXIMUM      ((size_t)64 << 10)
-#define CA_REQUEST_MAXIMUM  ((size_t)8 << 10)
-#define CA_MAX_ISSUERS      32
-#define CA_SERIAL_TEXT_SIZE 65
+#define CA_PEM_MAXIMUM     ((size_t)64 << 10)
+#define CA_REQUEST_MAXIMUM ((size_t)8 << 10)
+#define CA_MAX_ISSUERS     32
 
 struct ca_issuer {
         X509 *certificate;
@@ -78,8 +69,6 @@ int ca_parse_certificate(
         const char *pem, size_t length, const char *where, X509 **ret, struct error *ret_error);
 int ca_load_certificate(const char *path, X509 **ret, struct error *ret_error);
 int ca_load_key(const char *path, EVP_PKEY **ret, struct error *ret_error);
-int64_t ca_time_to_unix(const ASN1_TIME *t);
-void ca_serial_to_text(const ASN1_INTEGER *serial, char ret[CA_SERIAL_TEXT_SIZE]);
 int ca_key_sha256(EVP_PKEY *key, char ret[65], struct error *ret_error);
 /* Two thirds of its life are over, or its beginning is yet to come. */
 bool ca_certificate_is_due(const X509 *x, int64_t now_unix);

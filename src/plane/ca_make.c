@@ -11,19 +11,13 @@
 #include <openssl/sha.h>
 #include <openssl/x509v3.h>
 #include <string.h>
-#include <time.h>
 
 #define SERIAL_BITS   128
 #define MAX_NAME_PART 64 /* ub-common-name, ub-organization-name: RFC 5280, appendix A.1 */
 
 int ca_crypto_error(struct error *ret_error, const char *doing)
 {
-        const char *reason = ERR_reason_error_string(ERR_peek_last_error());
-        int r = error_set(ret_error, EIO, "ca.crypto", "cannot %s: %s", doing,
-                reason ? reason : "OpenSSL does not say why");
-
-        ERR_clear_error();
-        return r;
+        return error_set(ret_error, EIO, "ca.crypto", "cannot %s: %s", doing, x509_reason());
 }
 
 int ca_make_key(EVP_PKEY **ret, struct error *ret_error)
@@ -180,23 +174,15 @@ int ca_save_key(const char *path, EVP_PKEY *key, struct error *ret_error)
         return file_save(path, data, (size_t)length, 0600, ret_error);
 }
 
-static int no_passphrase(char *buffer, int size, int is_write, void *userdata)
-{
-        (void)buffer, (void)size, (void)is_write, (void)userdata;
-        return -1; /* never ask on a terminal */
-}
-
 int ca_parse_certificate(
         const char *pem, size_t length, const char *where, X509 **ret, struct error *ret_error)
 {
-        _cleanup_(BIO_free_all_p) BIO *bio = NULL;
         X509 *x;
 
         if (length > CA_PEM_MAXIMUM)
                 return error_set(ret_error, EFBIG, "ca.bad-certificate", "%s: longer than %zu bytes", where,
                         CA_PEM_MAXIMUM);
-        bio = BIO_new_mem_buf(pem, (int)length);
-        x = bio ? PEM_read_bio_X509(bio, NULL, no_passphrase, NULL) : NULL;
+        x = x509_from_pem(pem, length);
         ERR_clear_error();
         if (!x)
                 return error_set(
@@ -216,7 +202,6 @@ int ca_load_certificate(const char *path, X509 **ret, struct error *ret_error)
 
 int ca_load_key(const char *path, EVP_PKEY **ret, struct error *ret_error)
 {
-        _cleanup_(BIO_free_all_p) BIO *bio = NULL;
         char *pem;
         size_t length;
         EVP_PKEY *key;
@@ -224,8 +209,7 @@ int ca_load_key(const char *path, EVP_PKEY **ret, struct error *ret_error)
 
         if (r < 0)
                 return r;
-        bio = BIO_new_mem_buf(pem, (int)length);
-        key = bio ? PEM_read_bio_PrivateKey(bio, NULL, no_passphrase, NULL) : NULL;
+        key = x509_key_from_pem(pem, length);
         ERR_clear_error();
         OPENSSL_cleanse(pem, length);
         free(pem);
@@ -238,24 +222,6 @@ int ca_load_key(const char *path, EVP_PKEY **ret, struct error *ret_error)
 
 /* ---- what they say ---- */
 
-int64_t ca_time_to_unix(const ASN1_TIME *t)
-{
-        struct tm tm;
-
-        return t && ASN1_TIME_to_tm(t, &tm) == 1 ? timegm(&tm) : 0;
-}
-
-void ca_serial_to_text(const ASN1_INTEGER *serial, char ret[CA_SERIAL_TEXT_SIZE])
-{
-        BIGNUM *number = ASN1_INTEGER_to_BN(serial, NULL);
-        char *hex = number ? BN_bn2hex(number) : NULL;
-
-        str_copy(ret, CA_SERIAL_TEXT_SIZE, hex ? hex : "");
-        OPENSSL_free(hex);
-        BN_free(number);
-        ERR_clear_error();
-}
-
 int ca_key_sha256(EVP_PKEY *key, char ret[65], struct error *ret_error)
 {
         unsigned char *der = NULL, digest[SHA256_DIGEST_LENGTH];
@@ -265,14 +231,14 @@ int ca_key_sha256(EVP_PKEY *key, char ret[65], struct error *ret_error)
                 return ca_crypto_error(ret_error, "read a public key");
         SHA256(der, (size_t)length, digest);
         OPENSSL_free(der);
-        for (size_t i = 0; i < sizeof(digest); i++)
-                snprintf(ret + 2 * i, 3, "%02x", digest[i]);
+        hex_format(digest, sizeof(digest), ret);
         return 0;
 }
 
 bool ca_certificate_is_due(const X509 *x, int64_t now_unix)
 {
-        int64_t from = ca_time_to_unix(X509_get0_notBefore(x)), to = ca_time_to_unix(X509_get0_notAfter(x));
+        int64_t from = x509_time_to_unix(X509_get0_notBefore(x)),
+                to = x509_time_to_unix(X509_get0_notAfter(x));
 
         return now_unix < from || now_unix >= from + (to - from) / 3 * 2;
 }

@@ -93,7 +93,7 @@ int ca_issue_node(struct ca *c, const char *csr_pem, const char *node, const cha
                 r = ca_signing_issuer(c, now_unix, &issuer, ret_error);
         if (r < 0)
                 return r;
-        issuer_end = ca_time_to_unix(X509_get0_notAfter(issuer->certificate));
+        issuer_end = x509_time_to_unix(X509_get0_notAfter(issuer->certificate));
         s.key = X509_REQ_get0_pubkey(csr);
         s.not_before_unix = now_unix - CA_CLOCK_TOLERANCE_S;
         s.not_after_unix = now_unix + CA_NODE_DAYS * CA_DAY_S;
@@ -103,7 +103,7 @@ int ca_issue_node(struct ca *c, const char *csr_pem, const char *node, const cha
         if (r < 0)
                 return r;
         pem = ca_certificate_to_pem(x);
-        ca_serial_to_text(X509_get0_serialNumber(x), ret_serial);
+        x509_serial_to_text(X509_get0_serialNumber(x), ret_serial);
         *ret_pem = xasprintf("%s%s", pem, issuer->pem);
         *ret_not_after_unix = s.not_after_unix;
         return 0;
@@ -151,9 +151,9 @@ int ca_identify(struct ca *c, const char *certificate_pem, struct ca_identity *r
         r = ca_key_sha256(X509_get0_pubkey(x), result.public_key_sha256, ret_error);
         if (r < 0)
                 return r;
-        ca_serial_to_text(X509_get0_serialNumber(x), result.serial);
-        result.not_before_unix = ca_time_to_unix(X509_get0_notBefore(x));
-        result.not_after_unix = ca_time_to_unix(X509_get0_notAfter(x));
+        x509_serial_to_text(X509_get0_serialNumber(x), result.serial);
+        result.not_before_unix = x509_time_to_unix(X509_get0_notBefore(x));
+        result.not_after_unix = x509_time_to_unix(X509_get0_notAfter(x));
         *ret = result;
         return 0;
 }

@@ -70,8 +70,8 @@ static int issue(struct ca *c, const char *name, const struct strv *hosts, EVP_P
 
         if (r < 0)
                 return r;
-        if (s.not_after_unix > ca_time_to_unix(X509_get0_notAfter(issuer->certificate)))
-                s.not_after_unix = ca_time_to_unix(X509_get0_notAfter(issuer->certificate));
+        if (s.not_after_unix > x509_time_to_unix(X509_get0_notAfter(issuer->certificate)))
+                s.not_after_unix = x509_time_to_unix(X509_get0_notAfter(issuer->certificate));
         r = ca_make_certificate(&s, issuer, &x, ret_error);
         if (r < 0)
                 return r;
