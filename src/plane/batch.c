@@ -9,8 +9,9 @@
 #include <string.h>
 #include <time.h>
 
-#define GATHER_US 20000
-#define ITEMS_MAX 256
+#define GATHER_US     20000
+#define ITEMS_MAX     256
+#define LOG_WINDOW_US ((uint64_t)60 * 1000000)
 
 struct item {
         enum topic_kind kind;
@@ -31,6 +32,7 @@ struct batch {
         struct batch_handlers handlers;
         struct incidents *incidents;
         struct batch_counts counts;
+        struct log_limit problems;
         sd_event_source *timer;
         struct item items[ITEMS_MAX];
         size_t count;
@@ -197,6 +199,24 @@ static void tell_items(struct batch *b, struct item *items, size_t count)
         tell_incidents(b);
 }
 
+/* It may be one item that spoils the transaction, rather than the disk or a lock. */
+static bool is_of_one_item(int r)
+{
+        return r == -ECANCELED || r == -EEXIST;
+}
+
+/* A full disk fails some fifty times a second. */
+static void say_unstored(struct batch *b, const struct error *e)
+{
+        uint64_t now_us;
+        unsigned suppressed;
+
+        sd_event_now(b->event, CLOCK_MONOTONIC, &now_us);
+        if (log_limit_allows(&b->problems, now_us, LOG_WINDOW_US, &suppressed))
+                log_event(LOG_LEVEL_ERROR, "events cannot be stored; the nodes keep them and send them again",
+                        "reason", e->text, NULL);
+}
+
 /* An item that spoils the transaction of the others is tried alone. What the disk does not take now is left:
  * the nodes send it again. */
 static void flush(struct batch *b)
@@ -207,13 +227,18 @@ static void flush(struct batch *b)
 
         if (r == 0) {
                 tell_items(b, b->items, count);
-        } else if (r == -ECANCELED && count > 1) {
-                for (size_t i = 0; i < count; i++)
-                        if (store_items(b, &b->items[i], 1, &e) == 0)
+        } else if (is_of_one_item(r) && count > 1) {
+                for (size_t i = 0; i < count; i++) {
+                        r = store_items(b, &b->items[i], 1, &e);
+                        if (r == 0)
                                 tell_items(b, &b->items[i], 1);
+                        else
+                                say_unstored(b, &e);
+                        if (r < 0 && !is_of_one_item(r))
+                                break; /* it is the disk's turn now: do not wait for it with each */
+                }
         } else {
-                log_event(LOG_LEVEL_ERROR, "events cannot be stored; the nodes keep them and send them again",
-                        "reason", e.text, NULL);
+                say_unstored(b, &e);
         }
         for (size_t i = 0; i < count; i++)
                 item_done(&b->items[i]);

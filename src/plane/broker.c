@@ -3,6 +3,8 @@
 #include "base/alloc.h"
 #include "base/backoff.h"
 #include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/db.h"
 #include "base/json.h"
 #include "base/log.h"
 #include "net/mqtt.h"
@@ -13,12 +15,14 @@
 
 #include <errno.h>
 #include <string.h>
-#include <time.h>
 #include <uthash.h>
 
 #define CLIENT_ID        "plane"
 #define TOLD_AT          3
 #define ABSENT_AFTER_MS  90000 /* a broker that came back: who has not by then is gone */
+#define ABSENT_AT_ONCE   100
+#define ABSENT_AGAIN_MS  100
+#define AGAIN_MS         10000 /* what the database did not take */
 #define LOG_WINDOW_US    ((uint64_t)60 * 1000000)
 #define NODES_REMEMBERED 100000
 
@@ -28,6 +32,7 @@ struct peer {
         struct presence presence;
         struct log_limit refusals;
         int64_t notice_version; /* retained: published again to a broker that came back; 0: none */
+        unsigned heard_in;      /* the connection to the broker that brought its status */
         UT_hash_handle hh;
 };
 
@@ -39,23 +44,19 @@ struct broker {
         struct broker_target target;
         struct mqtt *mqtt;
         struct backoff backoff;
-        sd_event_source *retry, *absent;
+        sd_event_source *retry, *absent, *again;
         struct batch *batch;
         struct peer *peers;
         struct expulsions *expulsions;
         struct broker_counts counts;
-        bool was_connected;
+        unsigned connections;      /* to the broker, so far */
+        struct log_limit problems; /* of the database */
 };
 
+/* What the broker keeps of each node. */
+static const char *const retained_filters[] = {"node/+/status", "node/+/config/applied"};
+
 static int start_connection(struct broker *b);
-
-static int64_t now_unix_ms(void)
-{
-        struct timespec t;
-
-        clock_gettime(CLOCK_REALTIME, &t);
-        return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
 
 static struct peer *peer_of(struct broker *b, const char *node)
 {
@@ -84,39 +85,54 @@ static void refuse(struct broker *b, const char *node, const char *what, const s
                 e->text, NULL);
 }
 
-/* ---- status: who is there ---- */
-
-static void tell_event(struct broker *b, const char *node, const char *name, enum wire_severity severity,
-        const char *message)
+static void arm(struct broker *b, sd_event_source **source, double delay_ms, sd_event_time_handler_t callback)
 {
-        struct plane_node n;
-        struct error e = {0};
-        json_t *value = NULL;
+        uint64_t now_us;
 
-        if (plane_event_own(b->store, node, name, severity, message, now_unix_ms(), &value, &e) < 0) {
-                log_event(LOG_LEVEL_ERROR, "cannot store an event", "node", node, "event", name, "reason",
-                        e.text, NULL);
+        sd_event_now(b->event, CLOCK_MONOTONIC, &now_us);
+        now_us += (uint64_t)(delay_ms * 1000);
+        if (!*source) {
+                sd_event_add_time(b->event, source, CLOCK_MONOTONIC, now_us, 10000, callback, b);
                 return;
         }
-        if (plane_node_find(b->store, NULL, node, &n, &e) == 0)
-                b->handlers.on_change(n.organisation, "event", value, b->handlers.userdata);
-        json_decref(value);
+        sd_event_source_set_time(*source, now_us);
+        sd_event_source_set_enabled(*source, SD_EVENT_ONESHOT);
 }
 
-static void tell_presence(struct broker *b, const char *node, const struct wire_status *s)
+static void clear_retained(struct broker *b, const char *node, enum topic_kind kind)
 {
-        struct peer *p = peer_of(b, node);
+        char topic[TOPIC_MAXIMUM];
+
+        topic_format(topic, kind, node, NULL);
+        if (b->counts.connected)
+                mqtt_publish(b->mqtt, topic, NULL, 0, 1, true, NULL);
+}
+
+/* ---- status: who is there ---- */
+
+static int64_t now_monotonic_ms(const struct broker *b)
+{
+        uint64_t now_us;
+
+        sd_event_now(b->event, CLOCK_MONOTONIC, &now_us);
+        return (int64_t)(now_us / 1000);
+}
+
+/* The event of its coming or going, or what stands for it; *ret stays NULL where there is nothing to tell. */
+static int add_event(struct broker *b, const char *node, const struct wire_status *s,
+        struct presence *presence, json_t **ret, struct error *e)
+{
         _cleanup_free_ char *message = NULL;
 
-        switch (p ? presence_changed(&p->presence, now_unix_ms()) : PRESENCE_TELL) {
+        switch (presence_changed(presence, now_monotonic_ms(b))) {
         case PRESENCE_TELL:
                 break;
         case PRESENCE_FLAPPING:
-                tell_event(b, node, EVENT_FLAPPING, WIRE_WARNING,
-                        "The node connected and disconnected ten times within 5 minutes");
-                return;
+                return plane_event_own(b->store, node, EVENT_FLAPPING, WIRE_WARNING,
+                        "The node connected and disconnected ten times within 5 minutes", clock_unix_ms(),
+                        ret, e);
         case PRESENCE_QUIET:
-                return;
+                return 0;
         }
         if (s->online)
                 message = xasprintf(
@@ -125,8 +141,65 @@ static void tell_presence(struct broker *b, const char *node, const struct wire_
                 message = xasprintf("Node disconnected: %s",
                         s->reason[0] ? s->reason
                                      : "the broker heard no more of it, and it had not said goodbye");
-        tell_event(b, node, s->online ? EVENT_NODE_CONNECT : EVENT_NODE_DISCONNECT,
-                s->online ? WIRE_INFO : WIRE_ERROR, message);
+        return plane_event_own(b->store, node, s->online ? EVENT_NODE_CONNECT : EVENT_NODE_DISCONNECT,
+                s->online ? WIRE_INFO : WIRE_ERROR, message, clock_unix_ms(), ret, e);
+}
+
+/* That it came or went is stored together with the event that tells it, or neither is. */
+static int store_status(struct broker *b, const char *node, const struct wire_status *s,
+        struct presence *presence, json_t **ret_event, struct error *e)
+{
+        struct db *db = plane_store_db(b->store);
+        json_t *event = NULL;
+        bool changed = false;
+        int r = db_begin(db, e);
+
+        if (r < 0)
+                return r;
+        r = plane_node_status(b->store, node, s, clock_unix_ms(), &changed, e);
+        if (r == 0 && changed)
+                r = add_event(b, node, s, presence, &event, e);
+        if (r < 0)
+                db_rollback(db);
+        else
+                r = db_commit(db, e);
+        if (r < 0)
+                json_decref(event);
+        else
+                *ret_event = event;
+        return r;
+}
+
+static int on_again(sd_event_source *source, uint64_t at_us, void *userdata)
+{
+        struct broker *b = userdata;
+
+        (void)source;
+        (void)at_us;
+        for (size_t i = 0; i < ELEMENTS(retained_filters) && b->counts.connected; i++)
+                mqtt_subscribe(b->mqtt, retained_filters[i], 1);
+        return 0;
+}
+
+/* What a retained message said could not be taken. The disk's or the database's fault: all of them are asked
+ * of the broker again later (MQTT 5, 3.8.4). Its own: it is refused, and one of a node that is none is
+ * cleared. */
+static void not_taken(struct broker *b, const char *node, enum topic_kind kind, int r, const struct error *e)
+{
+        uint64_t now_us;
+        unsigned suppressed;
+
+        if (r == -ENOENT || r == -EINVAL || r == -EPERM || r == -EBADMSG) {
+                refuse(b, node, kind == TOPIC_STATUS ? "status" : "config/applied", e);
+                if (r == -ENOENT)
+                        clear_retained(b, node, kind);
+                return;
+        }
+        sd_event_now(b->event, CLOCK_MONOTONIC, &now_us);
+        if (log_limit_allows(&b->problems, now_us, LOG_WINDOW_US, &suppressed))
+                log_event(LOG_LEVEL_ERROR, "the nodes' states cannot be stored; they are asked for again",
+                        "reason", e->text, NULL);
+        arm(b, &b->again, AGAIN_MS, on_again);
 }
 
 static void tell_node(struct broker *b, const char *node)
@@ -142,53 +215,76 @@ static void tell_node(struct broker *b, const char *node)
         json_decref(value);
 }
 
-static void take_status(struct broker *b, const char *node, const struct wire_status *s)
+static int take_status(struct broker *b, const char *node, const struct wire_status *s)
 {
+        struct peer *p = peer_of(b, node);
+        struct presence presence = p ? p->presence : (struct presence){0};
+        struct plane_node n;
         struct error e = {0};
-        bool changed = false;
+        json_t *event = NULL;
+        int r = store_status(b, node, s, &presence, &event, &e);
 
-        if (plane_node_status(b->store, node, s, now_unix_ms(), &changed, &e) < 0) {
-                refuse(b, node, "status", &e);
-                return;
+        if (r < 0) {
+                not_taken(b, node, TOPIC_STATUS, r, &e);
+                return r;
         }
-        if (changed)
-                tell_presence(b, node, s);
+        if (p)
+                p->presence = presence;
+        if (event && plane_node_find(b->store, NULL, node, &n, &e) == 0)
+                b->handlers.on_change(n.organisation, "event", event, b->handlers.userdata);
+        json_decref(event);
         b->handlers.on_status(node, s, b->handlers.userdata);
         tell_node(b, node);
+        return 0;
 }
 
 static void on_status(struct broker *b, const char *node, const struct mqtt_message *m)
 {
         struct wire_status s = {0};
         struct error e = {0};
+        struct peer *p;
 
         if (wire_status_parse(m->payload, m->length, &s, &e) < 0) {
                 refuse(b, node, "status", &e);
                 return;
         }
+        p = peer_of(b, node);
+        if (p)
+                p->heard_in = b->connections;
         take_status(b, node, &s);
         wire_status_done(&s);
 }
 
 /* The will of a connection that a dead broker had was sent to nobody: who has not come back by now is gone.
- */
+ * Some at a time, so that the loop goes on meanwhile. Whom this connection brought is counted, not timed: the
+ * clock may have been set. */
 static int on_absent(sd_event_source *source, uint64_t at_us, void *userdata)
 {
         struct broker *b = userdata;
         struct wire_status gone = {.reason = "the broker restarted, and the node has not come back"};
         struct strv nodes = {0};
         struct error e = {0};
+        size_t told = 0;
+        int r = plane_nodes_unheard(b->store, INT64_MAX, &nodes, &e);
 
         (void)source;
         (void)at_us;
-        if (plane_nodes_unheard(b->store, b->counts.connected_since_unix_ms, &nodes, &e) < 0)
+        if (r < 0)
                 log_event(LOG_LEVEL_ERROR, "cannot look for nodes that did not come back", "reason", e.text,
                         NULL);
-        for (size_t i = 0; i < nodes.count; i++) {
-                gone.since_unix_ms = now_unix_ms();
-                take_status(b, nodes.items[i], &gone);
+        for (size_t i = 0; i < nodes.count && r == 0 && told < ABSENT_AT_ONCE; i++) {
+                const struct peer *p = peer_of(b, nodes.items[i]);
+
+                if (!p || p->heard_in == b->connections)
+                        continue;
+                gone.since_unix_ms = clock_unix_ms();
+                r = take_status(b, nodes.items[i], &gone);
+                r = r == -ENOENT ? 0 : r; /* it was removed meanwhile */
+                told++;
         }
         strv_done(&nodes);
+        if (r < 0 || told == ABSENT_AT_ONCE)
+                arm(b, &b->absent, r < 0 ? AGAIN_MS : ABSENT_AGAIN_MS, on_absent);
         return 0;
 }
 
@@ -199,9 +295,15 @@ static void on_applied(struct broker *b, const char *node, const struct mqtt_mes
         struct wire_applied a = {0};
         struct error e = {0};
 
-        if (wire_applied_parse(m->payload, m->length, &a, &e) < 0 ||
-                plane_config_applied(b->store, node, &a, now_unix_ms(), &e) < 0)
+        int r = wire_applied_parse(m->payload, m->length, &a, &e);
+
+        if (r < 0) {
                 refuse(b, node, "config/applied", &e);
+                return;
+        }
+        r = plane_config_applied(b->store, node, &a, clock_unix_ms(), &e);
+        if (r < 0)
+                not_taken(b, node, TOPIC_CONFIG_APPLIED, r, &e);
         else
                 tell_node(b, node);
         wire_applied_done(&a);
@@ -293,20 +395,6 @@ static int on_retry(sd_event_source *source, uint64_t at_us, void *userdata)
         return start_connection(userdata), 0;
 }
 
-static void arm(struct broker *b, sd_event_source **source, double delay_ms, sd_event_time_handler_t callback)
-{
-        uint64_t now_us;
-
-        sd_event_now(b->event, CLOCK_MONOTONIC, &now_us);
-        now_us += (uint64_t)(delay_ms * 1000);
-        if (!*source) {
-                sd_event_add_time(b->event, source, CLOCK_MONOTONIC, now_us, 10000, callback, b);
-                return;
-        }
-        sd_event_source_set_time(*source, now_us);
-        sd_event_source_set_enabled(*source, SD_EVENT_ONESHOT);
-}
-
 static void retry_later(struct broker *b)
 {
         arm(b, &b->retry, backoff_next_ms(&b->backoff, backoff_random()), on_retry);
@@ -322,7 +410,7 @@ static void on_closed(const struct error *e, void *userdata)
                 log_event(LOG_LEVEL_WARNING, "no connection to the broker", "code", e->code, "reason",
                         e->text, NULL);
         b->counts.connected = false;
-        b->counts.connected_since_unix_ms = now_unix_ms();
+        b->counts.connected_since_unix_ms = clock_unix_ms();
         if (b->absent)
                 sd_event_source_set_enabled(b->absent, SD_EVENT_OFF);
         retry_later(b);
@@ -341,13 +429,15 @@ static void publish_notice(struct broker *b, const struct peer *p)
 
 static void on_connected(void *userdata)
 {
-        static const char *const filters[] = {
-                "node/+/status", "node/+/event", "node/+/report", "node/+/config/applied", "node/+/out/+"};
+        static const char *const filters[] = {"node/+/event", "node/+/report", "node/+/out/+"};
         struct broker *b = userdata;
 
         backoff_reset(&b->backoff);
         b->counts.connected = true;
-        b->counts.connected_since_unix_ms = now_unix_ms();
+        b->counts.connected_since_unix_ms = clock_unix_ms();
+        b->connections++;
+        for (size_t i = 0; i < ELEMENTS(retained_filters); i++)
+                mqtt_subscribe(b->mqtt, retained_filters[i], 1);
         for (size_t i = 0; i < ELEMENTS(filters); i++)
                 mqtt_subscribe(b->mqtt, filters[i], 1);
         for (struct peer *p = b->peers; p; p = p->hh.next)
@@ -405,19 +495,9 @@ int broker_notice(struct broker *b, const char *node, int64_t version)
 
 /* ---- removal of a node ---- */
 
-static void clear_retained(struct broker *b, const char *node)
-{
-        static const enum topic_kind kinds[] = {TOPIC_STATUS, TOPIC_CONFIG, TOPIC_CONFIG_APPLIED};
-        char topic[TOPIC_MAXIMUM];
-
-        for (size_t i = 0; i < ELEMENTS(kinds); i++) {
-                topic_format(topic, kinds[i], node, NULL);
-                mqtt_publish(b->mqtt, topic, NULL, 0, 1, true, NULL);
-        }
-}
-
 int broker_expel(struct broker *b, const char *organisation, const char *node)
 {
+        static const enum topic_kind retained[] = {TOPIC_STATUS, TOPIC_CONFIG, TOPIC_CONFIG_APPLIED};
         struct peer *p = peer_of(b, node);
         int r;
 
@@ -429,7 +509,8 @@ int broker_expel(struct broker *b, const char *organisation, const char *node)
         if (!b->counts.connected)
                 return -ENOTCONN;
         r = expulsions_add(b->expulsions, node);
-        clear_retained(b, node);
+        for (size_t i = 0; i < ELEMENTS(retained); i++)
+                clear_retained(b, node, retained[i]);
         return r;
 }
 
@@ -488,7 +569,7 @@ int broker_new(sd_event *event, const struct plane_settings *settings, struct pl
                 broker_free(b);
                 return r;
         }
-        b->counts.connected_since_unix_ms = now_unix_ms();
+        b->counts.connected_since_unix_ms = clock_unix_ms();
         start_connection(b);
         *ret = b;
         return 0;
@@ -503,6 +584,7 @@ struct broker *broker_free(struct broker *b)
         expulsions_free(b->expulsions);
         sd_event_source_disable_unref(b->retry);
         sd_event_source_disable_unref(b->absent);
+        sd_event_source_disable_unref(b->again);
         mqtt_free(b->mqtt, true);
         batch_free(b->batch);
         broker_target_done(&b->target);

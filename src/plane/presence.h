@@ -1,5 +1,6 @@
 /* Whether a node's coming and going is told: ten changes within 5 minutes are one "Connection Flapping", then
- * it is silence for as long as it goes on, told again once in 120 minutes. Pure. */
+ * it is silence for as long as it goes on, told again once in 120 minutes. Pure; the time is a monotonic
+ * clock's, greater than 0. */
 #pragma once
 
 #include <stdint.h>
