@@ -5,6 +5,7 @@
 #include "base/json.h"
 
 #include <errno.h>
+#include <math.h>
 #include <string.h>
 #include <time.h>
 
@@ -18,6 +19,10 @@
 #define LONGEST_DELAY_UNTRIED_MS 3000
 /* A connection that ends sooner is no reason to begin again with the short delays. */
 #define STABLE_MS 10000
+/* Who loses one that was stable has probably lost it together with thousands of others, since the broker
+ * ended. It makes some 600 TLS handshakes a second, and its queue is short: who comes while it is full waits
+ * for longer than it takes to come later. */
+#define SPREAD_MS 8000
 /* "Try now" is heard at most so often; an attempt that is older may be given up for a new one. */
 #define LEAST_BETWEEN_TRIES_MS 2000
 /* Not answered: ask for the addresses again. */
@@ -156,12 +161,20 @@ static void try_in(struct channel *c, double delay_ms)
         sd_event_source_set_enabled(c->retry, SD_EVENT_ONESHOT);
 }
 
+static bool is_stable(const struct channel *c)
+{
+        return c->state == CHANNEL_CONNECTED && channel_now_ms() - c->connected_ms >= STABLE_MS;
+}
+
 static void wait_and_try(struct channel *c, const struct error *why)
 {
         bool round_is_over = c->untried == 0;
 
         c->backoff.longest_ms = round_is_over ? LONGEST_DELAY_MS : LONGEST_DELAY_UNTRIED_MS;
-        try_in(c, backoff_next_ms(&c->backoff, backoff_random()));
+        if (is_stable(c))
+                try_in(c, fmax(SPREAD_MS * backoff_random(), LEAST_DELAY_MS));
+        else
+                try_in(c, backoff_next_ms(&c->backoff, backoff_random()));
         enter_state(c, CHANNEL_WAITING, why);
         if (!round_is_over)
                 return;

@@ -1,6 +1,6 @@
 /* The channel against a real mosquitto with the plane's access rules, and a client that stands in for the
  * plane. */
-#include "node/channel.h"
+#include "node/channel_internal.h"
 
 #include "../net/broker.h"
 #include "base/alloc.h"
@@ -523,6 +523,34 @@ static void test_broker_killed(void **state)
         assert_non_null(strstr(plane.status, "4.0"));
 }
 
+/* Thousands lose a broker together: who had a stable connection does not come back within the first second.
+ */
+static void test_spread(void **state)
+{
+        double latest_ms = 0;
+
+        (void)state;
+        connect_channel();
+        for (int i = 0; i < 6; i++) {
+                struct channel_view v;
+
+                channel->connected_ms -= 10000; /* so long ago */
+                said.disconnected = false;
+                broker_stop(broker, SIGKILL);
+                assert_true(broker_loop(event, &said.disconnected, 5000));
+                channel_view(channel, &v);
+                assert_true(v.next_attempt_ms <= 8000);
+                latest_ms = v.next_attempt_ms > latest_ms ? v.next_attempt_ms : latest_ms;
+                broker = broker_start(acl);
+                channel->tried_ms -= 10000;
+                said.connected = false;
+                channel_way_open(channel); /* which does not wait for it */
+                assert_true(broker_loop(event, &said.connected, 1500));
+        }
+        /* Six draws from the first second would come to this as good as always. */
+        assert_true(latest_ms > 1000);
+}
+
 /* Somebody else with our id: we come back, and do not fight for it as fast as we can. */
 static void test_taken_over(void **state)
 {
@@ -785,6 +813,7 @@ int main(void)
                 TEST(test_large_reports),
                 TEST(test_again),
                 TEST(test_broker_killed),
+                TEST(test_spread),
                 TEST(test_taken_over),
                 TEST(test_alternates),
                 TEST(test_dropped),
