@@ -16,8 +16,14 @@ run: build
 check: packages
 	@tools/check
 
+# PARTS="idle swarm" measures these alone; bench/system --help names them.
 bench: packages
+ifdef PARTS
+	@bench/system $(PARTS)
+else
 	@bench/bench
+	@bench/system
+endif
 
 fuzz: packages
 	@tools/fuzz build-fuzz $(FUZZ_SECONDS)
