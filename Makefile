@@ -21,8 +21,7 @@ bench: packages
 ifdef PARTS
 	@bench/system $(PARTS)
 else
-	@bench/bench
-	@bench/system
+	@status=0; bench/bench || status=1; bench/system || status=1; exit $$status
 endif
 
 fuzz: packages
