@@ -20,7 +20,6 @@
 struct transfer {
         struct text body; /* of the answer, or of a stream's line that is not whole yet */
         char *etag;
-        bool too_large;
         /* a stream */
         int (*on_event)(const char *name, json_t *data, void *userdata);
         void *userdata;
@@ -64,10 +63,8 @@ static size_t on_body(char *data, size_t size, size_t count, void *userdata)
         struct transfer *t = userdata;
         _cleanup_free_ char *copy = xstrndup(data, size * count);
 
-        if (t->body.length + size * count > ANSWER_MAX_BYTES) {
-                t->too_large = true;
+        if (t->body.length + size * count > ANSWER_MAX_BYTES)
                 return 0;
-        }
         text_add(&t->body, copy);
         return size * count;
 }

@@ -494,29 +494,16 @@ static int on_payload(sqlite3_stmt *row, void *userdata)
         return 0;
 }
 
-static json_t *history(struct store *s, enum store_kind kind, size_t maximum, struct error *ret_error)
+json_t *store_events(struct store *s, size_t maximum, struct error *ret_error)
 {
         json_t *list = json_array();
 
         if (db_query(s->db, ret_error, on_payload, list,
-                    "SELECT payload FROM item WHERE kind = ? ORDER BY seq DESC LIMIT ?", "ii", (int64_t)kind,
-                    (int64_t)(maximum < INT32_MAX ? maximum : INT32_MAX)) == 0)
+                    "SELECT payload FROM item WHERE kind = ? ORDER BY seq DESC LIMIT ?", "ii",
+                    (int64_t)STORE_EVENT, (int64_t)(maximum < INT32_MAX ? maximum : INT32_MAX)) == 0)
                 return list;
         json_decref(list);
         return NULL;
-}
-
-json_t *store_events(struct store *s, size_t maximum, struct error *ret_error)
-{
-        return history(s, STORE_EVENT, maximum, ret_error);
-}
-
-json_t *store_last_report(struct store *s, struct error *ret_error)
-{
-        json_t *list = history(s, STORE_REPORT, 1, ret_error), *report = json_incref(json_array_get(list, 0));
-
-        json_decref(list);
-        return report;
 }
 
 /* ---- values ---- */

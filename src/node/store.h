@@ -43,7 +43,6 @@ int64_t store_waiting(struct store *s); /* items in the outbox */
 
 /* History, newest first: payloads as JSON objects in an array. New reference, NULL on failure. */
 json_t *store_events(struct store *s, size_t maximum, struct error *ret_error);
-json_t *store_last_report(struct store *s, struct error *ret_error); /* NULL without error: none */
 
 /* Small values by name: "config.version", "addresses.control" … */
 int store_set(

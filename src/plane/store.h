@@ -29,20 +29,27 @@ struct actor {
         enum role role;
 };
 
-/* What the API shows. Times are "…Z" texts or null. Ids of events and reports are NODE.EPOCH.SEQ, known
- * before they are stored; an event's "report" is the id that its report has once it came. node: {id,
- * organisation, name, site, state, created, registered, removed, connected, connected_since, last_seen,
- *     status_at, version, address, services, reason, configuration: {wanted, applied, state, at, error,
- * warnings}, event_count}; plane_node_show also: {certificate: {serial, issued, not_after, revoked} | null,
- * token_expires, last_events: [at most 10]} event: {id, node, node_name, site, generated, received, name,
- * severity, message, service, cause, diagnosis, report} report: {id, node, node_name, generated, received,
- * trigger, verdict, summary}; plane_report_get also: {report} audit: {id, at, actor, action, object, detail}
- * organisation: {id, name, created} user: {id, name, role, created}   token: {id, name, role, created,
- * expires, last_used} incident: as incidents.h makes it, and {open}
+/* What the API shows. Times are "…Z" texts or null.
+ *
+ * - node: {id, organisation, name, site, state, created, registered, removed, connected, connected_since,
+ *   last_seen, status_at, version, address, services, reason, event_count, configuration: {wanted,
+ *   applied, state, at, error, warnings}}; plane_node_show also {token_expires, last_events: [at most 10],
+ *   certificate: {serial, issued, not_after, revoked} | null}
+ *
+ * - event: {id, node, node_name, site, generated, received, name, severity, message, service, cause,
+ *   diagnosis, report}. Ids of events and reports are NODE.EPOCH.SEQ, known before they are stored; "report"
+ *   is the id that the event's report has once it came.
+ *
+ * - report: {id, node, node_name, generated, received, trigger, verdict, summary}; plane_report_get also
+ *   {report}
+ *
+ * - audit: {id, at, actor, action, object, detail}
+ *
+ * - organisation: {id, name, created}; user: {id, name, role, created}; token: {id, name, role, created,
+ *   expires, last_used}; incident: as incidents.h makes it, and {open}
  *
  * A page of a list: `after` is the cursor of the last page (NULL: the first), `limit` 1 to 500 (0: 50). *ret
- * is
- * {"items": […], "next": "cursor" or null}. A cursor that is none of ours: -EINVAL. */
+ * is {"items": […], "next": "cursor" or null}. A cursor that is none of ours: -EINVAL. */
 struct page {
         const char *after;
         int limit;
@@ -67,7 +74,6 @@ struct plane_node {
         char id[65], organisation[65], name[65], site[65];
         char state[16]; /* "new", "registered", "removed" */
         bool connected;
-        int64_t connected_since, last_seen;
 };
 /* A name: a-z, 0-9, '-', '.', at most 63; one of the organisation's own. The token is given once, its SHA-256
  * is kept; it lives 24 h. -EEXIST: there is one of this name. */
@@ -109,9 +115,6 @@ int plane_certificates_revoked(struct plane_store *s, int64_t now, struct strv *
 /* From node/ID/status. *ret_changed: it came or went. */
 int plane_node_status(struct plane_store *s, const char *node, const struct wire_status *status, int64_t now,
         bool *ret_changed, struct error *e);
-int plane_nodes_all_offline(
-        struct plane_store *s, int64_t now, struct error *e); /* at the plane's own start */
-
 /* Ids of nodes that count as connected, but whose last status came before `since`. */
 int plane_nodes_unheard(struct plane_store *s, int64_t since, struct strv *ret, struct error *e);
 

@@ -137,7 +137,7 @@ int plane_node_new_token(struct plane_store *s, const struct actor *by, const ch
 
 /* ---- finding ---- */
 
-#define COLUMNS "SELECT id, organisation, name, site, state, connected, connected_since, last_seen FROM nodes"
+#define COLUMNS "SELECT id, organisation, name, site, state, connected FROM nodes"
 
 static int on_node(sqlite3_stmt *row, void *userdata)
 {
@@ -149,8 +149,6 @@ static int on_node(sqlite3_stmt *row, void *userdata)
         STORE_COPY(n->site, row, 3);
         STORE_COPY(n->state, row, 4);
         n->connected = db_integer(row, 5) != 0;
-        n->connected_since = db_integer(row, 6);
-        n->last_seen = db_integer(row, 7);
         return 1;
 }
 

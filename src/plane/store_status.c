@@ -72,14 +72,6 @@ int plane_node_status(struct plane_store *s, const char *node, const struct wire
         return r;
 }
 
-int plane_nodes_all_offline(struct plane_store *s, int64_t now, struct error *e)
-{
-        return db_run(s->db, e,
-                "UPDATE nodes SET connected = 0, connected_since = NULL,"
-                " last_seen = max(coalesce(last_seen, 0), coalesce(status_at, ?)) WHERE connected = 1",
-                "i", now);
-}
-
 static int on_id(sqlite3_stmt *row, void *userdata)
 {
         strv_add(userdata, db_text(row, 0));
