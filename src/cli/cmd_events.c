@@ -1,36 +1,12 @@
 /* gridnode events: what this node recorded. */
 #include "cli/commands_gridnode.h"
 #include "cli/daemon_ask.h"
+#include "cli/event_line.h"
 
-#include "base/cleanup.h"
 #include "base/text.h"
-
-#include <string.h>
 
 #define COUNT_DEFAULT 50
 #define COUNT_MAX     1000
-
-static void write_text(const json_t *e)
-{
-        static const struct {
-                const char *member;
-                int width;
-        } parts[] = {{"generated", 24}, {"severity", 7}, {"name", 20}, {"message", 0}};
-        const char *why = json_string_value(json_object_get(json_object_get(e, "diagnosis"), "summary"));
-
-        for (size_t i = 0; i < ELEMENTS(parts); i++) {
-                const char *value = json_string_value(json_object_get(e, parts[i].member));
-                _cleanup_free_ char *safe =
-                        str_excerpt(value ? value : "-", strlen(value ? value : "-"), 400);
-
-                printf("%-*s%s", parts[i].width, safe, parts[i].width ? "  " : "\n");
-        }
-        if (why) {
-                _cleanup_free_ char *safe = str_excerpt(why, strlen(why), 1000);
-
-                printf("    %s\n", safe);
-        }
-}
 
 struct listing {
         const struct session *session;
@@ -48,7 +24,7 @@ static int on_line(const char *member, json_t *value, void *userdata)
                 json_dumpf(value, stdout, JSON_COMPACT);
                 putchar('\n');
         } else
-                write_text(value);
+                event_line_write(value, false);
         fflush(stdout);
         return 0;
 }

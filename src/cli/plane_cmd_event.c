@@ -1,5 +1,6 @@
 /* gridplane event list, report list, report show, incident list, audit list */
 #include "cli/commands_gridplane.h"
+#include "cli/event_line.h"
 #include "cli/plane_show.h"
 
 #include "base/alloc.h"
@@ -49,28 +50,6 @@ static int add_times(const struct session *s, struct plane_path *p)
         return EXIT_SUCCESS;
 }
 
-static void write_event(const json_t *e)
-{
-        static const struct {
-                const char *member;
-                int width;
-        } parts[] = {{"generated", 24}, {"severity", 7}, {"node_name", 16}, {"name", 18}, {"message", 0}};
-        const char *why = json_string_value(json_object_get(json_object_get(e, "diagnosis"), "summary"));
-
-        for (size_t i = 0; i < ELEMENTS(parts); i++) {
-                const char *value = json_string_value(json_object_get(e, parts[i].member));
-                _cleanup_free_ char *safe =
-                        str_excerpt(value ? value : "-", strlen(value ? value : "-"), 400);
-
-                printf("%-*s%s", parts[i].width, safe, parts[i].width ? "  " : "\n");
-        }
-        if (why) {
-                _cleanup_free_ char *safe = str_excerpt(why, strlen(why), 1000);
-
-                printf("    %s\n", safe);
-        }
-}
-
 static int on_stream(const char *name, json_t *data, void *userdata)
 {
         const struct session *s = userdata;
@@ -81,7 +60,7 @@ static int on_stream(const char *name, json_t *data, void *userdata)
                 json_dumpf(data, stdout, JSON_COMPACT);
                 putchar('\n');
         } else
-                write_event(data);
+                event_line_write(data, true);
         fflush(stdout);
         return 0;
 }
