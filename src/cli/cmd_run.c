@@ -14,7 +14,7 @@ int cmd_run(struct session *s)
 {
         _cleanup_free_ char *path =
                 path_of_program("gridnode-daemon", GRIDNODE_LIBEXEC_DIR "/gridnode-daemon");
-        char *arguments[8];
+        char *arguments[6];
         size_t n = 0;
 
         arguments[n++] = path;
@@ -26,8 +26,6 @@ int cmd_run(struct session *s)
                 arguments[n++] = (char *)"--config";
                 arguments[n++] = (char *)s->settings.config_path;
         }
-        if (s->settings.verbose)
-                arguments[n++] = (char *)"--verbose";
         arguments[n] = NULL;
         execv(path, arguments);
         return session_fail(s, EX_UNAVAILABLE, "%s: cannot be started: %s; is the package installed whole?",

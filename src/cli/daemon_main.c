@@ -18,17 +18,16 @@
 
 struct arguments {
         const char *root, *config;
-        bool verbose;
 };
 
 static int parse(int argc, char **argv, struct arguments *ret)
 {
         static const struct option options[] = {{"root", required_argument, NULL, 'R'},
-                {"config", required_argument, NULL, 'c'}, {"verbose", no_argument, NULL, 'v'},
-                {"help", no_argument, NULL, 'h'}, {"version", no_argument, NULL, 'V'}, {0}};
+                {"config", required_argument, NULL, 'c'}, {"help", no_argument, NULL, 'h'},
+                {"version", no_argument, NULL, 'V'}, {0}};
         int c;
 
-        while ((c = getopt_long(argc, argv, "R:c:vhV", options, NULL)) != -1)
+        while ((c = getopt_long(argc, argv, "R:c:hV", options, NULL)) != -1)
                 switch (c) {
                 case 'R':
                         ret->root = optarg;
@@ -36,11 +35,8 @@ static int parse(int argc, char **argv, struct arguments *ret)
                 case 'c':
                         ret->config = optarg;
                         break;
-                case 'v':
-                        ret->verbose = true;
-                        break;
                 case 'h':
-                        puts("Usage: gridnode-daemon [--root FOLDER] [--config FILE] [--verbose]\n"
+                        puts("Usage: gridnode-daemon [--root FOLDER] [--config FILE]\n"
                              "The node's daemon; 'gridnode run' starts it, see gridnode-run(1).");
                         exit(EXIT_SUCCESS);
                 case 'V':
@@ -76,7 +72,7 @@ int main(int argc, char **argv)
                 fputs("Try 'gridnode run --help'.\n", stderr);
                 return EX_USAGE;
         }
-        log_open("gridnode", a.verbose ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO);
+        log_open("gridnode", LOG_LEVEL_INFO);
         if (settings_node_load(a.root, a.config, &settings, &e) < 0) {
                 log_text(LOG_LEVEL_ERROR, "%s", e.text);
                 return EX_CONFIG;

@@ -64,6 +64,8 @@ static const struct option_row rows[OPTION_COUNT] = {
                 OPTION_TEXT, domain, COMPLETE_NOTHING),
         [OPTION_LISTEN] = ROW("listen", 0, "443,8443", "ports, or address:port: the first for HTTPS, the second for HTTPS and MQTT",
                 OPTION_TEXT, listen, COMPLETE_NOTHING),
+        [OPTION_LOG_ALL] = ROW("verbose", 'v', NULL, "log also what clients of the HTTP API do wrong",
+                OPTION_FLAG, verbose, COMPLETE_NOTHING),
         [OPTION_ORGANISATION] = ROW("org", 0, "NAME", "the organisation that it is about; default: default",
                 OPTION_TEXT, organisation, COMPLETE_NOTHING),
         [OPTION_SITE] = ROW("site", 0, "SITE", "the site at which the node stands",

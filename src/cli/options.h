@@ -97,6 +97,7 @@ enum option_name {
         OPTION_PLANE_CONFIG,
         OPTION_DOMAIN,
         OPTION_LISTEN,
+        OPTION_LOG_ALL,
         OPTION_ORGANISATION,
         OPTION_SITE,
         OPTION_ROLE,

@@ -112,7 +112,7 @@ static const struct command commands[] = {
                 "Says what the cause means, what proves it, what it must not be confused with, and what mends it.",
                 "gridnode explain tcp.dropped\twhat does that mean"},
         {"run", cmd_run, "run the node's daemon", "", 0, 0, COMPLETE_NOTHING, NEEDS_NOTHING,
-                ROWS(OPTION_ROOT, OPTION_CONFIG, OPTION_VERBOSE),
+                ROWS(OPTION_ROOT, OPTION_CONFIG),
                 "Keeps the control channel, probes each service once a minute, diagnoses what fails and reports it, brings "
                 "up the LANs and the wanted configuration, runs the tools that the control plane asks for. Loses no event: "
                 "they are kept until the control plane has stored them.\n\n"

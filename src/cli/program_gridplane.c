@@ -10,7 +10,7 @@
 /* clang-format off */
 static const struct command commands[] = {
         {"serve", cmd_serve, "run the control plane", "", 0, 0, COMPLETE_NOTHING, NEEDS_NOTHING,
-                ROWS(OPTION_ROOT, OPTION_PLANE_CONFIG, OPTION_DOMAIN, OPTION_LISTEN, OPTION_VERBOSE),
+                ROWS(OPTION_ROOT, OPTION_PLANE_CONFIG, OPTION_DOMAIN, OPTION_LISTEN, OPTION_LOG_ALL),
                 "Makes what is missing - certificate authority, database, configurations - and starts nginx, mosquitto and "
                 "docker-registry as its children, or uses those that gridplane.conf names. Serves HTTPS on both ports; the "
                 "second also passes MQTT to the broker, by ALPN. Runs until SIGTERM or SIGINT, and stops its children then.",
