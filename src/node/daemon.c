@@ -9,14 +9,16 @@
 #include <errno.h>
 #include <linux/capability.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <sysexits.h>
 #include <systemd/sd-daemon.h>
 #include <time.h>
 #include <unistd.h>
 
-#define VERB_OUTPUT_MAX ((size_t)4 << 20)
-#define VERB_WORDS_MAX  24
+#define VERB_OUTPUT_MAX    ((size_t)4 << 20)
+#define VERB_WORDS_MAX     24
+#define REFUSALS_WINDOW_US ((uint64_t)60 * 1000000)
 
 double daemon_now_ms(const struct daemon *d)
 {
@@ -79,6 +81,19 @@ const struct inet_addr *daemon_dns(const struct daemon *d, size_t *ret_count)
 
         *ret_count = d->config.dns_count ? d->config.dns_count : s->wan.dns_count;
         return d->config.dns_count ? d->config.dns : s->wan.dns;
+}
+
+void daemon_refuse(struct daemon *d, const struct error *e)
+{
+        char count[16];
+        unsigned suppressed = 0;
+
+        if (!log_limit_allows(
+                    &d->refusals, (uint64_t)(daemon_now_ms(d) * 1000), REFUSALS_WINDOW_US, &suppressed))
+                return;
+        snprintf(count, sizeof count, "%u", suppressed);
+        log_event(LOG_LEVEL_WARNING, "refused a message of the control plane", "reason", e->text,
+                "suppressed", suppressed ? count : NULL, NULL);
 }
 
 /* ---- the network ---- */

@@ -74,7 +74,7 @@ static void on_fetch_end(enum wire_end end, int status, const char *output, size
         int r;
 
         c->fetch = NULL;
-        if (c->is_noticed || c->is_applying || c->is_candidate) {
+        if (c->is_noticed || c->is_applying) {
                 c->is_noticed = false;
                 fetch_later(c);
                 return;
@@ -89,6 +89,9 @@ static void on_fetch_end(enum wire_end end, int status, const char *output, size
                 configurer_retry_later(c);
                 return;
         }
+        /* It came by the network as it is now: who mends a configuration need not wait out its minute. */
+        if (c->is_candidate)
+                configurer_confirm(c);
         c->wanted_version = config.version > c->wanted_version ? config.version : c->wanted_version;
         if (is_in_force(c, config.version) || is_refused(c, config.version)) {
                 wire_config_done(&config);
@@ -103,8 +106,7 @@ static void fetch(struct configurer *c)
 
         if (c->fetch)
                 return;
-        /* What waits for its confirmation is not built upon. */
-        if (c->is_applying || c->is_candidate) {
+        if (c->is_applying) {
                 fetch_later(c);
                 return;
         }
@@ -118,8 +120,7 @@ void configurer_notice(struct configurer *c, const void *payload, size_t length)
         int64_t version;
 
         if (wire_notice_parse(payload, length, &version, &e) < 0) {
-                log_event(
-                        LOG_LEVEL_WARNING, "refused a message of the control plane", "reason", e.text, NULL);
+                daemon_refuse(c->daemon, &e);
                 return;
         }
         if (is_in_force(c, version) || is_refused(c, version)) {

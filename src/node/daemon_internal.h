@@ -2,6 +2,7 @@
  * through this header. All live in one loop, and nothing in them waits. */
 #pragma once
 
+#include "base/log.h"
 #include "helper/client.h"
 #include "node/channel.h"
 #include "node/child.h"
@@ -43,6 +44,8 @@ struct daemon {
         size_t unstored_count, unstored_lost;            /* of those that had no room */
         sd_event_source *unstored_retry;
 
+        struct log_limit refusals; /* messages of the control plane */
+
         struct watch *watch;           /* daemon_watch.c: probes, diagnoses, events */
         struct configurer *configurer; /* daemon_config.c */
         struct reach *reach; /* daemon_reach.c: the channel, its addresses, the clock, the certificate */
@@ -59,6 +62,8 @@ void daemon_arm(struct daemon *d, sd_event_source **source, double delay_ms, sd_
 int daemon_start_verb(struct daemon *d, const char *const *words, double timeout_ms,
         void (*on_end)(enum wire_end end, int status, const char *output, size_t length, void *userdata),
         void *userdata, struct child **ret);
+/* A message of the control plane that is not to be understood: told once a minute. */
+void daemon_refuse(struct daemon *d, const struct error *e);
 /* Stores the report (may be NULL) and the events, tells those who follow, and has the outbox sent. Events
  * that a full disk does not take are kept in memory and tried again. */
 void daemon_record(struct daemon *d, struct wire_report *report, struct wire_event *events, size_t count);

@@ -241,8 +241,7 @@ static void on_message(enum topic_kind kind, const void *payload, size_t length,
         if (kind != TOPIC_REQUEST)
                 return;
         if (wire_request_parse(payload, length, &request, &e) < 0) {
-                log_event(
-                        LOG_LEVEL_WARNING, "refused a request of the control plane", "reason", e.text, NULL);
+                daemon_refuse(r->daemon, &e);
                 return;
         }
         log_event(LOG_LEVEL_INFO,
