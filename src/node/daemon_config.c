@@ -334,6 +334,14 @@ static void take_back(struct configurer *c)
         bring_up(c);
 }
 
+void configurer_confirm(struct configurer *c)
+{
+        c->is_candidate = false;
+        copy_config(&c->good, &c->daemon->config);
+        keep_config(c, STORE_GOOD, &c->good);
+        keep(c, STORE_CANDIDATE, NULL);
+}
+
 static int on_confirm(sd_event_source *source, uint64_t at_us, void *userdata)
 {
         struct configurer *c = userdata;
@@ -352,10 +360,7 @@ static int on_confirm(sd_event_source *source, uint64_t at_us, void *userdata)
                 take_back(c);
                 return 0;
         }
-        c->is_candidate = false;
-        copy_config(&c->good, &c->daemon->config);
-        keep_config(c, STORE_GOOD, &c->good);
-        keep(c, STORE_CANDIDATE, NULL);
+        configurer_confirm(c);
         return 0;
 }
 

@@ -31,6 +31,8 @@ struct configurer {
 
 /* Counts and tells it; an event after the second time. */
 void configurer_tell_failure(struct configurer *c, int64_t version, const char *problem);
+/* The candidate that is in force is good: kept, and started from. */
+void configurer_confirm(struct configurer *c);
 /* Takes `config` over. One at a time: callers see to it that none is being applied. */
 void configurer_apply(struct configurer *c, struct wire_config *config);
 /* Fetches anew, later and later. */
