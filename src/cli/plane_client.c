@@ -23,7 +23,7 @@ struct transfer {
         /* a stream */
         int (*on_event)(const char *name, json_t *data, void *userdata);
         void *userdata;
-        char name[64];
+        char name[64], id[80];
         int result;
 };
 
@@ -267,6 +267,8 @@ static void take_line(struct transfer *t, const char *line)
                 if (data)
                         t->result = t->on_event(t->name, data, t->userdata);
                 json_decref(data);
+        } else if (str_starts_with(line, "id: ")) {
+                str_copy(t->id, sizeof t->id, line + strlen("id: "));
         } else if (!*line) {
                 t->name[0] = 0;
         }
@@ -302,34 +304,51 @@ static int on_progress(void *userdata, curl_off_t a, curl_off_t b, curl_off_t c,
         return stop_signal() != 0;
 }
 
-int plane_stream(const struct session *s, const char *path,
-        int (*on_event)(const char *name, json_t *data, void *userdata), void *userdata, int *ret_result)
+/* One connection of a stream. *ret_ended: the control plane ended it, in its own time. */
+static int read_stream(const struct session *s, const char *path, struct transfer *t, bool *ret_ended)
 {
-        struct transfer t = {.on_event = on_event, .userdata = userdata};
+        _cleanup_free_ char *last = t->id[0] ? xasprintf("Last-Event-ID: %s", t->id) : NULL;
         struct curl_slist *headers;
         CURL *c = new_call(s, path, "Accept: text/event-stream", &headers);
         CURLcode code;
         long http = 0;
         int status = EXIT_SUCCESS;
 
+        if (last)
+                curl_slist_append(headers, last);
         curl_easy_setopt(c, CURLOPT_WRITEFUNCTION, on_stream);
-        curl_easy_setopt(c, CURLOPT_WRITEDATA, &t);
+        curl_easy_setopt(c, CURLOPT_WRITEDATA, t);
         curl_easy_setopt(c, CURLOPT_XFERINFOFUNCTION, on_progress);
         curl_easy_setopt(c, CURLOPT_NOPROGRESS, 0L);
         curl_easy_setopt(c, CURLOPT_FAILONERROR, 1L);
         code = curl_easy_perform(c);
         curl_easy_getinfo(c, CURLINFO_RESPONSE_CODE, &http);
-        if (t.result == 0 && code == CURLE_HTTP_RETURNED_ERROR)
+        if (t->result == 0 && code == CURLE_HTTP_RETURNED_ERROR)
                 status = session_fail(
                         s, status_of_problem(http), "the control plane refused the stream: status %ld", http);
-        else if (t.result == 0 && code == CURLE_COULDNT_CONNECT)
+        else if (t->result == 0 && code == CURLE_COULDNT_CONNECT)
                 status = fail_connect(s, code);
-        else if (t.result == 0 && code != CURLE_OK && !stop_signal())
+        else if (t->result == 0 && code != CURLE_OK && !stop_signal())
                 status =
                         session_fail(s, EX_UNAVAILABLE, "the stream broke off: %s", curl_easy_strerror(code));
         curl_slist_free_all(headers);
         curl_easy_cleanup(c);
-        text_done(&t.body);
+        text_done(&t->body);
+        t->body = (struct text){0};
+        *ret_ended = code == CURLE_OK;
+        return status;
+}
+
+int plane_stream(const struct session *s, const char *path,
+        int (*on_event)(const char *name, json_t *data, void *userdata), void *userdata, int *ret_result)
+{
+        struct transfer t = {.on_event = on_event, .userdata = userdata};
+        bool ended;
+        int status;
+
+        do {
+                status = read_stream(s, path, &t, &ended);
+        } while (status == EXIT_SUCCESS && ended && t.id[0] && t.result == 0 && !stop_signal());
         *ret_result = t.result;
         return status;
 }

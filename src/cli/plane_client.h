@@ -25,7 +25,8 @@ int plane_call_with(const struct session *s, const char *method, const char *pat
 /* All pages of a list, put together: {"items": […]}. */
 int plane_list(const struct session *s, const char *path, json_t **ret);
 /* Server-sent events of PATH: `on_event` gets each name and its data (an object), until it returns other than
- * 0, which is given back as *ret_result, or until interrupted. */
+ * 0, which is given back as *ret_result, or until interrupted. A stream that the control plane ends, as it
+ * does after an hour, is taken up where it ended. */
 int plane_stream(const struct session *s, const char *path,
         int (*on_event)(const char *name, json_t *data, void *userdata), void *userdata, int *ret_result);
 

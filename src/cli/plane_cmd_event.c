@@ -5,6 +5,7 @@
 
 #include "base/alloc.h"
 #include "base/cleanup.h"
+#include "wire/wire.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -50,11 +51,27 @@ static int add_times(const struct session *s, struct plane_path *p)
         return EXIT_SUCCESS;
 }
 
+static bool fits(const char *wanted, const json_t *event, const char *member)
+{
+        return !wanted || str_equal(wanted, json_string_value(json_object_get(event, member)));
+}
+
+/* As the API's list filters: its stream has all events. */
+static bool is_wanted(const struct settings *s, const json_t *event)
+{
+        enum wire_severity severity = WIRE_ERROR, least = WIRE_INFO;
+
+        wire_severity_from_string(json_string_value(json_object_get(event, "severity")), &severity);
+        wire_severity_from_string(s->severity, &least);
+        return severity >= least && fits(s->event_name, event, "name") && fits(s->cause, event, "cause") &&
+               (fits(s->node, event, "node") || fits(s->node, event, "node_name"));
+}
+
 static int on_stream(const char *name, json_t *data, void *userdata)
 {
         const struct session *s = userdata;
 
-        if (!str_equal(name, "event"))
+        if (!str_equal(name, "event") || !is_wanted(&s->settings, data))
                 return 0;
         if (s->settings.json) {
                 json_dumpf(data, stdout, JSON_COMPACT);
