@@ -104,6 +104,16 @@ static void set_cause(struct subject *s, const char *cause)
         s->cause = xstrdup(cause);
 }
 
+/* The diagnosis was right, and what it found is over: the next failure is a new one, not the same question
+ * again. */
+static void end_pauses(struct subject *s)
+{
+        for (size_t i = 0; i < s->count; i++) {
+                s->targets[i].not_before_ms = -HUGE_VAL;
+                s->targets[i].pause_ms = 0;
+        }
+}
+
 void monitor_enter(
         struct monitor *m, struct subject *s, enum monitor_state state, bool has_diagnosis, double now_ms)
 {
@@ -113,6 +123,8 @@ void monitor_enter(
                 set_cause(s, NULL);
                 s->is_beyond_probes = false;
                 s->recheck_pause_ms = 0;
+                if (s->told > MONITOR_OK && !s->is_flapping)
+                        end_pauses(s);
         }
         if (state != s->told && !s->is_flapping) {
                 monitor_tell_state(m, s, has_diagnosis);

@@ -869,6 +869,26 @@ static void test_outages_are_no_flapping(void **state)
         world_done(&w);
 }
 
+static void test_the_next_outage_is_told_as_soon_as_the_first(void **state)
+{
+        struct world w;
+
+        (void)state;
+        world_init(&w, 1, 1, 20);
+        run(&w, 5 * MINUTE);
+        for (int i = 0; i < 3; i++) {
+                set_service(&w, 0, false);
+                monitor_observed(w.m, "repo", &w.addresses[0][0], false, w.now_ms);
+                w.fails[0][0] = 1;
+                run(&w, 12 * SECOND);
+                assert_events(&w, "Repo Connectivity|Repo connectivity failed|ERROR|repo|diagnosis");
+                set_service(&w, 0, true);
+                run(&w, 40 * SECOND);
+                assert_events(&w, "Repo Connectivity|Repo connectivity re-established|INFO|repo|-");
+        }
+        world_done(&w);
+}
+
 /* ---- bytes ---- */
 
 static double most_bytes_in_ten_minutes(const struct world *w)
@@ -1086,6 +1106,7 @@ int main(void)
                 cmocka_unit_test(test_flapping_is_one_event),
                 cmocka_unit_test(test_flapping_that_ends_failed_is_told_once),
                 cmocka_unit_test(test_outages_are_no_flapping),
+                cmocka_unit_test(test_the_next_outage_is_told_as_soon_as_the_first),
                 cmocka_unit_test(test_probing_keeps_to_its_budget),
                 cmocka_unit_test(test_a_new_monitor_goes_on_where_the_old_one_was),
                 cmocka_unit_test(test_an_hour_of_mixed_faults),
