@@ -129,7 +129,7 @@ static void on_state(enum channel_state state, const struct error *why, void *us
         log_event(LOG_LEVEL_INFO, channel_state_to_string(state), "reason", why ? why->text : NULL, NULL);
 }
 
-static void make_channel(struct producer *p, const struct settings_node *s)
+static void make_channel(struct producer *p, const struct node_settings *s)
 {
         struct channel_options o = {.event = p->event,
                 .store = p->store,
@@ -160,7 +160,7 @@ static void make_loop(struct producer *p)
                 abort();
 }
 
-static void open_store(struct producer *p, const struct settings_node *s)
+static void open_store(struct producer *p, const struct node_settings *s)
 {
         _cleanup_free_ char *path = path_join(s->paths.state, "state.db"), *note = NULL;
         /* All of it stays in the history: that is what the plane's is held against. */
@@ -175,14 +175,14 @@ static void open_store(struct producer *p, const struct settings_node *s)
 
 int main(int argc, char **argv)
 {
-        struct settings_node settings = {0};
+        struct node_settings settings = {0};
         struct producer p = {.log = -1};
         struct error e = {0};
 
         if (argc != 5)
                 return 64;
         log_open("producer", LOG_LEVEL_INFO);
-        if (settings_node_load(argv[1], NULL, &settings, &e) < 0)
+        if (node_settings_load(argv[1], NULL, &settings, &e) < 0)
                 fail("cannot read the settings", &e);
         for (size_t i = 0; settings.profile && i < settings.profile->service_count; i++)
                 if (strv_contains(&settings.profile->services[i].carries, "control"))
@@ -200,7 +200,7 @@ int main(int argc, char **argv)
         netwatch_free(p.netwatch);
         store_close(p.store);
         sd_event_unref(p.event);
-        settings_node_done(&settings);
+        node_settings_done(&settings);
         close(p.log);
         return 0;
 }
