@@ -37,7 +37,8 @@ static int look_up(const struct plane_settings *s, struct broker_target *t, stru
 
 int broker_target_init(const struct plane_settings *s, struct broker_target *ret, struct error *ret_error)
 {
-        struct broker_target t = {.unix_path = s->broker_url ? NULL : s->broker_socket};
+        struct broker_target t = {.unix_path = s->broker_url ? NULL : s->broker_socket,
+                .takes_client_id = !s->broker_url || s->broker_nodes_host};
         int r = 0;
 
         if (s->broker_url) {

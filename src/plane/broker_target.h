@@ -9,6 +9,8 @@ struct broker_target {
         struct endpoint addresses[16]; /* … taken in turn */
         size_t count, next;
         SSL_CTX *tls;
+        /* It lets us choose the client id: nodes have a listener of their own, if it is not ours. */
+        bool takes_client_id;
 };
 
 /* Looks the host of an outside broker up with the system's resolver, which waits: only at the plane's start.

@@ -94,9 +94,18 @@ static int begin_expulsion(struct expulsion *x)
 
 int expulsions_add(struct expulsions *e, const char *node)
 {
-        struct expulsion *x = xcalloc(1, sizeof *x);
+        struct expulsion *x;
         int r;
 
+        /* Where the client id comes from the certificate, ours would end our own connection. */
+        if (!e->target->takes_client_id) {
+                log_event(LOG_LEVEL_WARNING,
+                        "the outside broker must end the connection of a removed node: give it the new list "
+                        "of revoked certificates, or name its listener for nodes in gridplane.conf",
+                        "node", node, NULL);
+                return 0;
+        }
+        x = xcalloc(1, sizeof *x);
         x->of = e;
         str_copy(x->node, sizeof x->node, node);
         x->next = e->first;

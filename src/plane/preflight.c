@@ -52,7 +52,7 @@ static char *existing(const char *path)
 }
 
 /* As folder_prepare() will judge it, which would make it, too. */
-static void check_folder(const char *path, struct findings *f)
+static void check_folder(const char *path, const struct passwd *user, struct findings *f)
 {
         _cleanup_free_ char *here = existing(path);
         struct stat st;
@@ -71,7 +71,7 @@ static void check_folder(const char *path, struct findings *f)
                 finding_add(f, true, "folder.refused", "%s is a symbolic link; put a folder there", path);
         else if (!S_ISDIR(st.st_mode))
                 finding_add(f, true, "folder.refused", "%s is no folder; move it away", path);
-        else if (st.st_uid != geteuid() && st.st_uid != 0)
+        else if (st.st_uid != geteuid() && st.st_uid != 0 && !(user && st.st_uid == user->pw_uid))
                 finding_add(f, true, "folder.refused",
                         "%s belongs to user %u, and this is user %u; give it to the user that gridplane runs "
                         "as (chown)",
@@ -146,15 +146,18 @@ static int compare(const void *a, const void *b)
 size_t preflight(const struct plane_settings *s, int64_t now_unix_ms, struct finding **ret)
 {
         struct findings f = {0};
+        const struct passwd *user;
 
         check_user(s, &f);
-        check_folder(s->paths.state, &f);
-        check_folder(s->paths.run, &f);
+        user = s->user && geteuid() == 0 ? getpwnam(s->user) : NULL;
+        check_folder(s->paths.state, user, &f);
+        check_folder(s->paths.run, user, &f);
         check_disk(s->paths.state, &f);
         check_files(&f);
         preflight_certificates(s, now_unix_ms / 1000, &f);
         preflight_programs(s, &f);
         preflight_ports(s, &f);
+        preflight_parts(s, &f);
         if (f.count > 1)
                 qsort(f.items, f.count, sizeof(*f.items), compare);
         *ret = f.items;

@@ -11,7 +11,8 @@ struct finding {
         bool fatal; /* serve would not work; else a warning */
         /* "port.taken", "port.forbidden", "port.ephemeral", "address.missing", "disk.full", "clock.wrong",
          * "certificate.expiring", "certificate.unreadable", "program.missing", "program.version",
-         * "program.module", "folder.refused", "user.unknown", "user.root", "files.limit" */
+         * "program.module", "folder.refused", "user.unknown", "user.root", "files.limit",
+         * "part.unknown", "part.unreachable", "part.refused" */
         const char *code;
         char text[512]; /* what, where, why, what to do */
 };

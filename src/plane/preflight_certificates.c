@@ -8,9 +8,11 @@
 #include <openssl/err.h>
 #include <openssl/pem.h>
 #include <openssl/x509.h>
+#include <pwd.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <time.h>
+#include <unistd.h>
 
 #define DAY_S             86400
 #define SOFTWARE_UNIX     1735689600 /* 2025-01-01, before this software was written */
@@ -104,16 +106,22 @@ static void check_file(
         ERR_clear_error();
 }
 
-static void check_key(const char *path, struct findings *f)
+static void check_key(const char *path, const struct plane_settings *s, struct findings *f)
 {
+        const struct passwd *user = s->user && geteuid() == 0 ? getpwnam(s->user) : NULL;
         struct stat st;
 
         if (stat(path, &st) < 0)
                 finding_add(f, true, "certificate.unreadable",
-                        "the key for the outside broker (%s) cannot be read: %s", path, strerror(errno));
+                        "the key for an outside part (%s) cannot be read: %s", path, strerror(errno));
+        else if (user && st.st_uid != user->pw_uid && !(st.st_mode & 0044))
+                finding_add(f, true, "certificate.unreadable",
+                        "the key for an outside part (%s) is user %u's, and gridplane becomes %s, who cannot "
+                        "read it; give it to that user (chown)",
+                        path, (unsigned)st.st_uid, s->user);
         else if (st.st_mode & 077)
                 finding_add(f, false, "certificate.unreadable",
-                        "others may read the key for the outside broker (%s, mode %04o); take that away "
+                        "others may read the key for an outside part (%s, mode %04o); take that away "
                         "(chmod 600)",
                         path, (unsigned)st.st_mode & 07777);
 }
@@ -126,6 +134,10 @@ void preflight_certificates(const struct plane_settings *s, int64_t now_unix, st
                 "ask the broker's operator for a new one", OUTSIDE_WARN_DAYS, true};
         static const struct kind outside_root = {"the root certificate of the outside broker",
                 "ask the broker's operator for the new one", OUTSIDE_WARN_DAYS, true};
+        static const struct kind registry_client = {"the certificate for the outside registry",
+                "ask the registry's operator for a new one", OUTSIDE_WARN_DAYS, true};
+        static const struct kind registry_root = {"the root certificate of the outside registry",
+                "ask the registry's operator for the new one", OUTSIDE_WARN_DAYS, true};
         _cleanup_free_ char *bundle = path_join(s->paths.state, "ca/bundle.crt");
         _cleanup_free_ char *own = path_join(s->paths.state, "ca/server/gridplane.crt");
         char text[32];
@@ -138,9 +150,15 @@ void preflight_certificates(const struct plane_settings *s, int64_t now_unix, st
         }
         check_bundle(bundle, now_unix, f);
         check_file(own, &server, false, now_unix, f);
-        if (!s->broker_url)
-                return;
-        check_file(s->broker_certificate, &client, true, now_unix, f);
-        check_file(s->broker_root_ca, &outside_root, true, now_unix, f);
-        check_key(s->broker_key, f);
+        if (s->broker_url) {
+                check_file(s->broker_certificate, &client, true, now_unix, f);
+                check_file(s->broker_root_ca, &outside_root, true, now_unix, f);
+                check_key(s->broker_key, s, f);
+        }
+        if (s->registry_url && s->registry_root_ca)
+                check_file(s->registry_root_ca, &registry_root, true, now_unix, f);
+        if (s->registry_url && s->registry_certificate) {
+                check_file(s->registry_certificate, &registry_client, true, now_unix, f);
+                check_key(s->registry_key, s, f);
+        }
 }

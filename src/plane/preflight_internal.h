@@ -13,6 +13,8 @@ void finding_add(struct findings *f, bool fatal, const char *code, const char *f
 void preflight_ports(const struct plane_settings *s, struct findings *f);
 void preflight_programs(const struct plane_settings *s, struct findings *f);
 void preflight_certificates(const struct plane_settings *s, int64_t now_unix, struct findings *f);
+/* Connects: the outside parts. Last, since it waits for them for some seconds at most. */
+void preflight_parts(const struct plane_settings *s, struct findings *f);
 
 /* The version in what a program says of itself: the first "N.N.N" that follows no digit or dot; false: there
  * is none. */

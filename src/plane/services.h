@@ -52,6 +52,7 @@ struct services_facts {
         const char *root, *bundle, *crl;
         const char *stream_module;   /* of nginx; NULL: built in */
         const char *registry_secret; /* signs the registry's upload cursors, so that they outlive a restart */
+        const char *user, *group;    /* that gridplane runs as; NULL: they have no names */
         unsigned files;              /* how many a process may have open */
         bool is_root, has_ipv6;
 };

@@ -8,6 +8,8 @@
 #include "base/random.h"
 
 #include <fcntl.h>
+#include <grp.h>
+#include <pwd.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -16,6 +18,7 @@
 #include <unistd.h>
 
 #define SERVER_CERTIFICATE "gridplane"
+#define BROKER_CERTIFICATE "broker"
 #define PAYLOAD_BYTES      262144
 #define MAX_FILES          1000000 /* more would only cost nginx memory */
 
@@ -86,11 +89,33 @@ static void cleanup_strv(struct strv *v)
         strv_done(v);
 }
 
+/* An outside broker must show nodes a certificate of our root for the name that they ask for: it is kept in
+ * order beside our servers' own, for its operator to take. */
+static int keep_broker_certificate(const struct plane_settings *s, struct ca *ca, struct error *ret_error)
+{
+        _cleanup_(cleanup_strv) struct strv hosts = {0};
+        _cleanup_free_ char *certificate = NULL, *key = NULL;
+        bool changed;
+
+        strv_add(&hosts, s->control_host);
+        strv_add_unique(&hosts, s->broker_host);
+        if (s->broker_nodes_host)
+                strv_add_unique(&hosts, s->broker_nodes_host);
+        return ca_server_certificate(
+                ca, BROKER_CERTIFICATE, &hosts, (int64_t)time(NULL), &changed, &certificate, &key, ret_error);
+}
+
 int services_certificate(const struct plane_settings *s, struct ca *ca, bool *ret_changed,
         char **ret_certificate, char **ret_key, struct error *ret_error)
 {
         _cleanup_(cleanup_strv) struct strv hosts = {0};
 
+        if (s->broker_url) {
+                int r = keep_broker_certificate(s, ca, ret_error);
+
+                if (r < 0)
+                        return r;
+        }
         strv_add(&hosts, s->repo_host);
         strv_add(&hosts, s->control_host);
         return ca_server_certificate(ca, SERVER_CERTIFICATE, &hosts, (int64_t)time(NULL), ret_changed,
@@ -106,10 +131,14 @@ int services_write(const struct plane_settings *p, struct ca *ca, struct error *
                 .crl = ca_crl_path(ca),
                 .is_root = geteuid() == 0,
                 .has_ipv6 = access("/proc/net/if_inet6", F_OK) == 0};
+        const struct passwd *user = getpwuid(geteuid());
+        const struct group *group = getgrgid(getegid());
         struct rlimit files = {0};
         bool changed;
         int r;
 
+        f.user = user && group ? user->pw_name : NULL;
+        f.group = group ? group->gr_name : NULL;
         getrlimit(RLIMIT_NOFILE, &files);
         f.files = files.rlim_max > MAX_FILES ? MAX_FILES : (unsigned)files.rlim_max;
         r = services_certificate(p, ca, &changed, &certificate, &key, ret_error);

@@ -7,12 +7,15 @@
 #include <stdbool.h>
 #include <string.h>
 
+#define SYSTEM_AUTHORITIES "/etc/ssl/certs/ca-certificates.crt"
+
 /* What nginx itself refuses, as RFC 9457 problem details. The texts stand between apostrophes. */
 static const struct problem {
         int status, as; /* nginx's number, and what the client sees */
         const char *code, *title, *detail;
 } problems[] = {
         {400, 400, "request.bad", "Bad request", "This is no HTTP request that can be understood."},
+        {401, 401, "request.credentials", "Unauthorized", "Sign in, or show a certificate."},
         {403, 403, "request.forbidden", "Forbidden", "You may not do this."},
         {404, 404, "request.not-found", "Not found", "There is nothing here."},
         {405, 405, "request.method", "Method not allowed", "This method is not known here."},
@@ -40,6 +43,8 @@ static void add_head(struct text *t, const struct plane_settings *s, const struc
         text_add(t, "# Written by gridplane at each start.\n");
         if (f->is_root)
                 text_add(t, "user root;\n");
+        else if (s->proxy_is_external && f->user) /* as whom its workers can use our sockets and files */
+                text_addf(t, "user \"%s\" \"%s\";\n", f->user, f->group);
         text_addf(t,
                 "daemon off;\nworker_processes auto;\npid \"%s/%s.pid\";\nerror_log stderr warn;\n"
                 "events { worker_connections %u; accept_mutex on; }\n",
@@ -58,6 +63,11 @@ static void add_listen(
         text_addf(t, "    listen %u %s;\n", e->port, options);
         if (f->has_ipv6)
                 text_addf(t, "    listen [::]:%u %s;\n", e->port, options);
+}
+
+static void add_authority(struct text *t, const char *host, unsigned port)
+{
+        text_addf(t, strchr(host, ':') ? "[%s]:%u" : "%s:%u", host, port);
 }
 
 /* ---- the splitter ---- */
@@ -89,11 +99,13 @@ char *services_splitter_configuration(const struct plane_settings *s, const stru
                 "    ssl_preread on;\n    proxy_protocol on;\n    proxy_pass $backend;\n"
                 "  }\n"
                 "  server {\n    listen \"unix:%s/proxy/mqtt.sock\" proxy_protocol backlog=4096;\n"
-                "    proxy_pass %s%s%s:%u;\n  }\n"
-                "}\n",
-                s->paths.run, s->broker_url && strchr(s->broker_host, ':') ? "[" : "",
-                s->broker_url ? s->broker_host : "127.0.0.1",
-                s->broker_url && strchr(s->broker_host, ':') ? "]" : "", s->broker_port);
+                "    proxy_pass ",
+                s->paths.run);
+        if (s->broker_nodes_host)
+                add_authority(&t, s->broker_nodes_host, s->broker_nodes_port);
+        else
+                add_authority(&t, s->broker_url ? s->broker_host : "127.0.0.1", s->broker_port);
+        text_add(&t, ";\n  }\n}\n");
         return text_take(&t);
 }
 
@@ -144,8 +156,12 @@ static void add_http(struct text *t, const struct plane_settings *s)
 static void add_upstreams(struct text *t, const struct plane_settings *s)
 {
         text_addf(t, "  upstream api { server \"unix:%s\" max_fails=0; }\n", s->api_socket);
-        if (!s->registry_url)
-                text_addf(t, "  upstream registry { server \"unix:%s\" max_fails=0; }\n", s->registry_socket);
+        text_add(t, "  upstream registry { server ");
+        if (s->registry_url) /* looked up once, at nginx's start: names in proxy_pass would need a resolver */
+                add_authority(t, s->registry_host, s->registry_port);
+        else
+                text_addf(t, "\"unix:%s\"", s->registry_socket);
+        text_add(t, " max_fails=0; }\n");
         text_addf(t, "  map $host $service { \"%s\" repo; default control; }\n", s->repo_host);
 }
 
@@ -175,18 +191,19 @@ static void add_problems(struct text *t)
 /* What the API may believe, since a client's own are overwritten here. Names with an underscore, which some
  * servers take for the same, nginx leaves out by itself. One request a connection: nothing can be smuggled
  * into the next one. */
-static void add_proxy_headers(struct text *t, const char *indent)
+static void add_proxy_headers(struct text *t, const char *indent, const char *host)
 {
-        static const char *const headers[][2] = {
-                {"Host", "$host"},
+        const char *const headers[][2] = {
+                {"Host", host ? host : "$host"},
                 {"X-Forwarded-For", "$remote_addr"},
                 {"X-Forwarded-Proto", "https"},
-                {"X-Forwarded-Host", "\"\""},
+                /* An outside server is called by its own name; addresses that it gives out have ours. */
+                {"X-Forwarded-Host", host ? "$http_host" : "\"\""},
                 {"X-Forwarded-Port", "\"\""},
                 {"X-Real-IP", "\"\""},
                 {"Forwarded", "\"\""},
-                {"X-Client-Verify", "$ssl_client_verify"},
-                {"X-Client-Certificate", "$ssl_client_escaped_cert"},
+                {"X-Client-Verify", host ? "\"\"" : "$ssl_client_verify"},
+                {"X-Client-Certificate", host ? "\"\"" : "$ssl_client_escaped_cert"},
                 {"X-Organisation", "\"\""},
                 {"X-Original-URI", "\"\""},
                 {"X-Original-Method", "\"\""},
@@ -240,14 +257,29 @@ static void add_api(struct text *t)
                 plain);
 }
 
+static void add_registry_tls(struct text *t, const struct plane_settings *s)
+{
+        text_addf(t,
+                "      proxy_ssl_server_name on; proxy_ssl_name \"%s\";\n"
+                "      proxy_ssl_verify on; proxy_ssl_verify_depth 5; proxy_ssl_protocols TLSv1.2 TLSv1.3;\n"
+                "      proxy_ssl_trusted_certificate \"%s\";\n",
+                s->registry_host, s->registry_root_ca ? s->registry_root_ca : SYSTEM_AUTHORITIES);
+        if (s->registry_certificate)
+                text_addf(t, "      proxy_ssl_certificate \"%s\";\n      proxy_ssl_certificate_key \"%s\";\n",
+                        s->registry_certificate, s->registry_key);
+}
+
 /* Only paths of plain characters are the registry's; so the one that is judged is the one that is asked. */
 static void add_registry(struct text *t, const struct plane_settings *s)
 {
+        const char *scheme =
+                s->registry_url && str_starts_with(s->registry_url, "https://") ? "https://" : "http://";
+
         text_add(t, "    location = /internal/registry {\n      internal;\n"
                     "      proxy_http_version 1.1; proxy_next_upstream off; proxy_connect_timeout 5s; "
                     "proxy_read_timeout 30s;\n"
                     "      proxy_pass_request_body off;\n");
-        add_proxy_headers(t, "      ");
+        add_proxy_headers(t, "      ", NULL);
         text_add(t, "      proxy_set_header X-Original-URI $uri_judged;\n"
                     "      proxy_set_header X-Original-Method $request_method;\n"
                     "      proxy_set_header Content-Length \"\";\n      proxy_set_header Transfer-Encoding "
@@ -259,16 +291,15 @@ static void add_registry(struct text *t, const struct plane_settings *s)
                     "      client_max_body_size 0; client_body_timeout 60s;\n"
                     "      proxy_http_version 1.1; proxy_next_upstream off; proxy_connect_timeout 5s;\n"
                     "      proxy_request_buffering off; proxy_buffering off; proxy_read_timeout 15m;\n");
-        add_proxy_headers(t, "      ");
+        add_proxy_headers(t, "      ", s->registry_url ? s->registry_url + strlen(scheme) : NULL);
+        /* Credentials are for us alone. */
+        text_add(t, "      proxy_set_header Authorization \"\";\n"
+                    "      proxy_set_header Cookie \"\";\n");
         if (s->registry_url)
-                text_addf(t,
-                        "      proxy_ssl_server_name on; proxy_ssl_verify on; proxy_ssl_verify_depth 5;\n"
-                        "      proxy_ssl_trusted_certificate /etc/ssl/certs/ca-certificates.crt;\n"
-                        "      proxy_pass %s$uri_judged;\n    }\n",
-                        s->registry_url);
-        else
-                text_add(t, "      proxy_set_header Authorization \"\";\n"
-                            "      proxy_pass http://registry$uri_judged;\n    }\n");
+                text_addf(t, "      proxy_redirect \"%s/\" /;\n", s->registry_url);
+        if (str_equal(scheme, "https://"))
+                add_registry_tls(t, s);
+        text_addf(t, "      proxy_pass %sregistry$uri_judged;\n    }\n", scheme);
 }
 
 static void add_listens(
@@ -315,7 +346,7 @@ static void add_server(struct text *t, const struct plane_settings *s, const str
                     "base-uri 'none'; form-action 'self'; frame-ancestors 'none'\" always;\n"
                     "    if ($request_method !~ \"^(GET|HEAD|POST|PUT|PATCH|DELETE)$\") { return 405; }\n");
         add_problems(t);
-        add_proxy_headers(t, "    ");
+        add_proxy_headers(t, "    ", NULL);
         add_well_known(t, s, f);
         add_api(t);
         add_registry(t, s);

@@ -53,7 +53,12 @@ void plane_settings_done(struct plane_settings *s)
         free(s->broker_key);
         free(s->broker_root_ca);
         free(s->broker_host);
+        free(s->broker_nodes_host);
         free(s->registry_url);
+        free(s->registry_host);
+        free(s->registry_certificate);
+        free(s->registry_key);
+        free(s->registry_root_ca);
         free(s->api_socket);
         free(s->admin_socket);
         free(s->broker_socket);
@@ -297,45 +302,49 @@ static int parse_broker_url(const struct value *v, struct plane_settings *s, str
         return 0;
 }
 
-/* The whole goes into nginx's proxy_pass: a scheme, a host, a port and nothing else. */
+static int parse_broker_nodes(const struct value *v, struct plane_settings *s, struct error *ret_error)
+{
+        char *host;
+
+        if (!parse_authority(v->text, MQTTS_PORT, &host, &s->broker_nodes_port))
+                return value_error(
+                        v, ret_error, "not a listener of the broker; write broker.example:8884, say");
+        replace(&s->broker_nodes_host, host);
+        return 0;
+}
+
+/* It goes into nginx's configuration: a scheme, a host, a port and nothing else. */
 static int parse_registry_url(const struct value *v, struct plane_settings *s, struct error *ret_error)
 {
         size_t scheme = str_starts_with(v->text, "https://")  ? strlen("https://")
                         : str_starts_with(v->text, "http://") ? strlen("http://")
                                                               : 0;
-        _cleanup_free_ char *url = xstrdup(v->text), *host = NULL;
-        uint16_t port;
+        _cleanup_free_ char *url = xstrdup(v->text);
+        char *host;
 
         if (scheme && str_ends_with(url + scheme, "/"))
                 url[strlen(url) - 1] = '\0';
-        if (!scheme || !parse_authority(url + scheme, 443, &host, &port))
+        if (!scheme || !parse_authority(url + scheme, scheme == strlen("https://") ? 443 : 80, &host,
+                               &s->registry_port))
                 return value_error(v, ret_error,
                         "not a registry's URL; write https://registry.example, say, with no path");
+        replace(&s->registry_host, host);
         replace(&s->registry_url, TAKE_PTR(url));
         return 0;
 }
 
+/* Absolute, since the servers run in folders of their own. */
 static int parse_file(const struct value *v, char **member, struct error *ret_error)
 {
+        _cleanup_free_ char *path = NULL, *here = NULL;
+
         if (!*v->text)
                 return value_error(v, ret_error, "a file's path is missing; or leave the key out");
-        replace(member, file_beside(keyfile_path(v->file), v->text));
+        path = file_beside(keyfile_path(v->file), v->text);
+        if (path[0] != '/')
+                here = get_current_dir_name();
+        replace(member, here ? path_join(here, path) : TAKE_PTR(path));
         return 0;
-}
-
-static int parse_broker_certificate(const struct value *v, struct plane_settings *s, struct error *ret_error)
-{
-        return parse_file(v, &s->broker_certificate, ret_error);
-}
-
-static int parse_broker_key(const struct value *v, struct plane_settings *s, struct error *ret_error)
-{
-        return parse_file(v, &s->broker_key, ret_error);
-}
-
-static int parse_broker_root_ca(const struct value *v, struct plane_settings *s, struct error *ret_error)
-{
-        return parse_file(v, &s->broker_root_ca, ret_error);
 }
 
 static int parse_port(const struct value *v, uint16_t *ret, struct error *ret_error)
@@ -371,7 +380,8 @@ static int parse_external(const struct value *v, struct plane_settings *s, struc
 
 static const struct key {
         const char *section, *name;
-        int (*parse)(const struct value *v, struct plane_settings *s, struct error *ret_error);
+        int (*parse)(const struct value *v, struct plane_settings *s, struct error *ret_error); /* or */
+        size_t file; /* … the member that takes a file's path */
 } keys[] = {
         {"plane", "domain", parse_domain},
         {"plane", "listen", parse_listen},
@@ -381,11 +391,15 @@ static const struct key {
         {"profile", "repo-addresses", parse_repo_addresses},
         {"profile", "control-addresses", parse_control_addresses},
         {"broker", "url", parse_broker_url},
-        {"broker", "certificate", parse_broker_certificate},
-        {"broker", "key", parse_broker_key},
-        {"broker", "root-ca", parse_broker_root_ca},
+        {"broker", "certificate", .file = offsetof(struct plane_settings, broker_certificate)},
+        {"broker", "key", .file = offsetof(struct plane_settings, broker_key)},
+        {"broker", "root-ca", .file = offsetof(struct plane_settings, broker_root_ca)},
         {"broker", "port", parse_broker_port},
+        {"broker", "nodes", parse_broker_nodes},
         {"registry", "url", parse_registry_url},
+        {"registry", "certificate", .file = offsetof(struct plane_settings, registry_certificate)},
+        {"registry", "key", .file = offsetof(struct plane_settings, registry_key)},
+        {"registry", "root-ca", .file = offsetof(struct plane_settings, registry_root_ca)},
         {"proxy", "external", parse_external},
 };
 
@@ -394,8 +408,12 @@ static int take_keys(struct keyfile *k, struct plane_settings *s, struct error *
         for (size_t i = 0; i < ELEMENTS(keys); i++) {
                 const struct keyfile_entry *e = keyfile_take(k, keys[i].section, keys[i].name);
                 struct value v = {.file = k, .entry = e, .text = e ? e->value : NULL};
-                int r = e ? keys[i].parse(&v, s, ret_error) : 0;
+                int r = 0;
 
+                if (e && keys[i].parse)
+                        r = keys[i].parse(&v, s, ret_error);
+                else if (e)
+                        r = parse_file(&v, (char **)((char *)s + keys[i].file), ret_error);
                 if (r < 0)
                         return r;
         }
@@ -415,19 +433,33 @@ static int take_options(const struct plane_options *o, struct plane_settings *s,
 
 /* ---- all together ---- */
 
+static bool fits_configuration(const char *path)
+{
+        for (const char *c = path; *c; c++)
+                if ((unsigned char)*c < ' ' || *c == 0x7f || strchr("\"'\\$;{}#*?[]", *c))
+                        return false;
+        return true;
+}
+
 /* Folders are written into other programs' configurations, where some bytes mean something even in quotes;
  * sockets' names have a limit (unix(7)). */
 static int check_paths(const struct plane_settings *s, struct error *ret_error)
 {
         _cleanup_free_ char *shown = str_excerpt(s->paths.state, strlen(s->paths.state), 200),
                             *longest = path_join(s->paths.run, "proxy/https.sock");
+        const char *files[] = {s->registry_certificate, s->registry_key, s->registry_root_ca};
 
-        for (const char *c = s->paths.state; *c; c++)
-                if ((unsigned char)*c < ' ' || *c == 0x7f || strchr("\"'\\$;{}#*?[]", *c))
+        if (!fits_configuration(s->paths.state))
+                return error_set(ret_error, EINVAL, "config.path",
+                        "%s: nginx and mosquitto cannot take a folder with quotes, controls or one "
+                        "of \\ $ ; { } # * ? [ ] in its name; choose another --root",
+                        shown);
+        for (size_t i = 0; i < ELEMENTS(files); i++)
+                if (files[i] && !fits_configuration(files[i]))
                         return error_set(ret_error, EINVAL, "config.path",
-                                "%s: nginx and mosquitto cannot take a folder with quotes, controls or one "
-                                "of \\ $ ; { } # * ? [ ] in its name; choose another --root",
-                                shown);
+                                "%s: [registry]: nginx cannot take a file with quotes, controls or one of "
+                                "\\ $ ; { } # * ? [ ] in its name; rename it",
+                                s->config_path);
         if (strlen(longest) >= sizeof(((struct sockaddr_un *)NULL)->sun_path))
                 return error_set(ret_error, EINVAL, "config.path",
                         "%s: longer than %zu bytes, the limit of a socket's name; choose a shorter --root",
@@ -458,6 +490,14 @@ static int check_whole(const struct plane_settings *s, struct error *ret_error)
                 return error_set(ret_error, EINVAL, "config.missing-key",
                         "%s: [broker] url needs certificate, key and root-ca beside it: what the control "
                         "plane shows to that broker, and whom it believes",
+                        s->config_path);
+        if (s->broker_nodes_host && !s->broker_url)
+                return error_set(ret_error, EINVAL, "config.missing-key",
+                        "%s: [broker] nodes is a listener of a broker elsewhere; name that broker by url",
+                        s->config_path);
+        if (!s->registry_certificate != !s->registry_key)
+                return error_set(ret_error, EINVAL, "config.missing-key",
+                        "%s: [registry] certificate and key belong together; write both or neither",
                         s->config_path);
         r = check_ports(s, ret_error);
         return r < 0 ? r : check_paths(s, ret_error);

@@ -16,11 +16,15 @@
  *   [broker]
  *   # A part outside (then gridplane does not start its own): url, with certificate, key, root-ca.
  *   url = mqtts://broker.example:8883
+ *   # Where the nodes' connections are passed on to, when that is another of its listeners.
+ *   nodes = broker.example:8884
  *   # Of our own mosquitto, on loopback.
  *   port = 18830
  *   [registry]
  *   # A part outside; our own speaks on RUN/registry.sock.
  *   url = https://registry.example
+ *   # What nginx shows to it, and whom it believes (default: the system's authorities).
+ *   certificate = … key = … root-ca = …
  *   [proxy]
  *   # nginx is somebody else's; its configuration is written all the same.
  *   external = yes
@@ -50,8 +54,13 @@ struct plane_settings {
         struct strv ranges, repo_addresses, control_addresses;
         char *broker_url, *broker_certificate, *broker_key, *broker_root_ca; /* NULL: our own mosquitto */
         char *broker_host;                                                   /* of broker_url */
-        uint16_t broker_port; /* of our own on loopback, or of broker_url */
-        char *registry_url;   /* without a slash at its end; NULL: our own */
+        uint16_t broker_port;    /* of our own on loopback, or of broker_url */
+        char *broker_nodes_host; /* listener of an outside broker for nodes alone; NULL: broker_host */
+        uint16_t broker_nodes_port;
+        char *registry_url; /* without a slash at its end; NULL: our own */
+        char *registry_host;
+        uint16_t registry_port;
+        char *registry_certificate, *registry_key, *registry_root_ca; /* of registry_url; NULL */
         bool proxy_is_external;
         /* sockets: RUN/api.sock (nginx), RUN/admin.sock (commands of this machine), RUN/broker.sock (our own
          * client), RUN/registry.sock (nginx) */

@@ -127,9 +127,13 @@ static void test_clock_and_certificates(void **state)
 
 static void test_outside_broker(void **state)
 {
+        int fd;
+
         (void)state;
         world_init(&w);
-        w.settings.broker_url = strdup("mqtts://broker.example");
+        w.settings.broker_url = strdup("mqtts://127.0.0.1:18840");
+        w.settings.broker_host = strdup("127.0.0.1");
+        w.settings.broker_port = 18840;
         w.settings.broker_certificate = strdup("/nonexistent.crt");
         w.settings.broker_key = strdup(w.node_key[0]);
         assert_int_equal(chmod(w.node_key[0], 0600), 0);
@@ -138,10 +142,36 @@ static void test_outside_broker(void **state)
         free(w.settings.broker_certificate);
         w.settings.broker_certificate = strdup(w.node_certificate[0]);
         assert_string_equal(find("certificate.unreadable", now_ms()), "");
+        assert_non_null(strstr(find("part.unreachable", now_ms()), "broker at 127.0.0.1"));
         assert_non_null(strstr(
                 find("certificate.expiring", now_ms() + INT64_C(80) * 86400 * 1000), "outside broker"));
         assert_int_equal(chmod(w.node_key[0], 0644), 0);
         assert_non_null(strstr(find("certificate.unreadable", now_ms()), "chmod 600"));
+        fd = listen_on("127.0.0.1", 18840); /* and says nothing */
+        assert_string_equal(find("part.unreachable", now_ms()), "");
+        assert_non_null(strstr(find("part.refused", now_ms()), "do not believe each other"));
+        close(fd);
+        free(w.settings.broker_host);
+        w.settings.broker_host = strdup("broker.invalid");
+        assert_non_null(strstr(find("part.unknown", now_ms()), "broker.invalid cannot be looked up"));
+        world_done(&w);
+}
+
+static void test_outside_registry(void **state)
+{
+        int fd;
+
+        (void)state;
+        world_init(&w);
+        w.settings.registry_url = strdup("http://127.0.0.1:18841");
+        w.settings.registry_host = strdup("127.0.0.1");
+        w.settings.registry_port = 18841;
+        assert_non_null(strstr(find("part.unreachable", now_ms()), "registry at 127.0.0.1"));
+        fd = listen_on("127.0.0.1", 18841);
+        assert_string_equal(find("part.unreachable", now_ms()), "");
+        close(fd);
+        w.settings.registry_root_ca = strdup("/nonexistent.pem");
+        assert_non_null(strstr(find("certificate.unreadable", now_ms()), "/nonexistent.pem"));
         world_done(&w);
 }
 
@@ -218,6 +248,7 @@ int main(void)
                 cmocka_unit_test(test_ports),
                 cmocka_unit_test(test_clock_and_certificates),
                 cmocka_unit_test(test_outside_broker),
+                cmocka_unit_test(test_outside_registry),
                 cmocka_unit_test(test_folders_and_user),
                 cmocka_unit_test(test_programs),
         };

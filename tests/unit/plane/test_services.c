@@ -118,13 +118,51 @@ static void test_nginx_text(void **state)
         (void)state;
         assert_has(text, "listen 443 ");
         assert_has(text, "listen [::]:443 ");
-        assert_has(text, "proxy_pass https://registry.example$uri_judged;");
+        assert_has(text, "upstream registry { server registry.example:443 ");
+        assert_has(text, "proxy_pass https://registry$uri_judged;");
+        assert_has(text, "proxy_ssl_name \"registry.example\";");
         assert_has(text, "proxy_ssl_verify on;");
+        assert_has(text, "proxy_ssl_trusted_certificate \"/etc/ssl/certs/ca-certificates.crt\";");
+        assert_has_not(text, "proxy_ssl_certificate ");
         assert_has_not(text, "registry.sock");
         no_ipv6.has_ipv6 = false;
         plain = services_nginx_configuration(&s, &no_ipv6);
         assert_has_not(plain, "[::]");
         plane_settings_done(&s);
+}
+
+/* What an outside part is told of, and what it is not. */
+static void test_outside_text(void **state)
+{
+        struct plane_settings s = settings(
+                                      "[registry]\nurl = http://registry.example:5000\n"
+                                      "[broker]\nurl = mqtts://b.example\nnodes = n.example:8884\n"
+                                      "certificate = c\nkey = k\nroot-ca = r\n[proxy]\nexternal = yes\n"),
+                              tls = settings("[registry]\nurl = https://registry.example\ncertificate = /c\n"
+                                             "key = /k\nroot-ca = /r\n");
+        struct services_facts named = facts;
+        _cleanup_free_ char *text = NULL, *splitter = services_splitter_configuration(&s, &facts),
+                            *with_tls = services_nginx_configuration(&tls, &facts);
+
+        (void)state;
+        named.user = "grid";
+        named.group = "nogroup";
+        text = services_nginx_configuration(&s, &named);
+        assert_has(text, "user \"grid\" \"nogroup\";");
+        assert_has(text, "server registry.example:5000 ");
+        assert_has(text, "proxy_pass http://registry$uri_judged;");
+        assert_has(text, "proxy_set_header Host registry.example:5000;");
+        assert_has(text, "proxy_set_header X-Forwarded-Host $http_host;");
+        assert_has(text, "proxy_set_header X-Client-Certificate \"\";");
+        assert_has_not(text, "proxy_ssl_");
+        assert_has(splitter, "proxy_pass n.example:8884;");
+        assert_has_not(splitter, "user ");
+        assert_has(with_tls, "proxy_ssl_trusted_certificate \"/r\";");
+        assert_has(with_tls, "proxy_ssl_certificate \"/c\";");
+        assert_has(with_tls, "proxy_ssl_certificate_key \"/k\";");
+        assert_has_not(with_tls, "user ");
+        plane_settings_done(&s);
+        plane_settings_done(&tls);
 }
 
 /* ---- HTTPS ---- */
@@ -479,6 +517,7 @@ int main(void)
                 cmocka_unit_test(test_mosquitto_text),
                 cmocka_unit_test(test_splitter_text),
                 cmocka_unit_test(test_nginx_text),
+                cmocka_unit_test(test_outside_text),
         };
         static const struct CMUnitTest life[] = {
                 cmocka_unit_test(test_free_leaves_nothing),

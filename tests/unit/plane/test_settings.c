@@ -86,7 +86,9 @@ static void test_whole_file(void **state)
                 "[profile]\nname = north_1\nranges = 198.51.100.16/28;2001:db8::/64;198.51.100.16/28\n"
                 "repo-addresses = 198.51.100.20;203.0.113.200\ncontrol-addresses = 198.51.100.21\n"
                 "[broker]\nurl = mqtts://broker.example\ncertificate = b.crt\nkey = /k\nroot-ca = r.pem\n"
-                "[registry]\nurl = https://registry.example:5000/\n[proxy]\nexternal = yes\n");
+                "nodes = [2001:db8::9]:8884\n"
+                "[registry]\nurl = https://registry.example:5000/\ncertificate = c.crt\nkey = c.key\n"
+                "root-ca = /q\n[proxy]\nexternal = yes\n");
 
         (void)state;
         assert_int_equal(s.https_count, 2);
@@ -103,7 +105,14 @@ static void test_whole_file(void **state)
         assert_string_equal(s.broker_certificate, "/etc/gridplane/b.crt");
         assert_string_equal(s.broker_key, "/k");
         assert_string_equal(s.broker_root_ca, "/etc/gridplane/r.pem");
+        assert_string_equal(s.broker_nodes_host, "2001:db8::9");
+        assert_int_equal(s.broker_nodes_port, 8884);
         assert_string_equal(s.registry_url, "https://registry.example:5000");
+        assert_string_equal(s.registry_host, "registry.example");
+        assert_int_equal(s.registry_port, 5000);
+        assert_string_equal(s.registry_certificate, "/etc/gridplane/c.crt");
+        assert_string_equal(s.registry_key, "/etc/gridplane/c.key");
+        assert_string_equal(s.registry_root_ca, "/q");
         assert_true(s.proxy_is_external);
         plane_settings_done(&s);
 }
@@ -255,6 +264,18 @@ static void test_refused(void **state)
                 {DOMAIN "[registry]\nurl = https://r.example;deny all\n",
                         "c:4: [registry] url = https://r.example;deny all: not a registry's URL; write "
                         "https://registry.example, say, with no path"},
+                {DOMAIN "[broker]\nnodes = broker.example\n",
+                        "/srv/x/etc/gridplane/gridplane.conf: [broker] nodes is a listener of a broker "
+                        "elsewhere; name that broker by url"},
+                {DOMAIN "[broker]\nnodes = mqtts://broker.example\n",
+                        "c:4: [broker] nodes = mqtts://broker.example: not a listener of the broker; write "
+                        "broker.example:8884, say"},
+                {DOMAIN "[registry]\nurl = https://r.example\nkey = k\n",
+                        "/srv/x/etc/gridplane/gridplane.conf: [registry] certificate and key belong "
+                        "together; write both or neither"},
+                {DOMAIN "[registry]\nurl = https://r.example\nroot-ca = /a;b\n",
+                        "/srv/x/etc/gridplane/gridplane.conf: [registry]: nginx cannot take a file with "
+                        "quotes, controls or one of \\ $ ; { } # * ? [ ] in its name; rename it"},
                 {DOMAIN "[proxy]\nexternal = perhaps\n", "c:4: [proxy] external = perhaps: write yes or no"},
         };
 
