@@ -9,6 +9,7 @@
 #include "plane/preflight.h"
 
 #include <errno.h>
+#include <ftw.h>
 #include <linux/capability.h>
 #include <pwd.h>
 #include <signal.h>
@@ -18,10 +19,11 @@
 #include <time.h>
 #include <unistd.h>
 
-#define READY_LOOK_US   100000
-#define READY_LATE_US   30000000 /* then it is said that it takes long */
-#define TIDY_AGAIN_US   100000
-#define HOUSEKEEPING_US ((uint64_t)60 * 60 * 1000000)
+#define READY_LOOK_US    100000
+#define READY_LATE_US    30000000 /* then it is said that it takes long */
+#define TIDY_AGAIN_US    100000
+#define MAX_OPEN_FOLDERS 16
+#define HOUSEKEEPING_US  ((uint64_t)60 * 60 * 1000000)
 
 struct plane {
         struct plane_settings *settings;
@@ -216,15 +218,35 @@ static int look_before(const struct plane_settings *s)
         return status;
 }
 
-static int give_folders(const struct plane_settings *s, const char *user, struct error *ret_error)
-{
-        const struct passwd *u = user && geteuid() == 0 ? getpwnam(user) : NULL;
+static uid_t given_uid;
+static gid_t given_gid;
 
-        if (!u)
-                return 0; /* privileges_drop says that there is no such user */
-        if (chown(s->paths.state, u->pw_uid, u->pw_gid) < 0 || chown(s->paths.run, u->pw_uid, u->pw_gid) < 0)
+static int give_one(const char *path, const struct stat *st, int kind, struct FTW *at)
+{
+        (void)st;
+        (void)kind;
+        (void)at;
+        return lchown(path, given_uid, given_gid);
+}
+
+/* A folder that this user is to have, with all that an earlier start as root left there. The folder itself
+ * comes last: then everything in it was root's, and nobody else could put anything there meanwhile. What
+ * already is the user's is looked at when we have become the user. */
+static int give_folder(const char *path, mode_t mode, const struct passwd *u, struct error *ret_error)
+{
+        struct stat st;
+        int r = 0;
+
+        if (u && lstat(path, &st) == 0 && S_ISDIR(st.st_mode) && st.st_uid == u->pw_uid)
+                return 0;
+        r = folder_prepare(path, mode, ret_error);
+        if (r < 0 || !u)
+                return r; /* privileges_drop says that there is no such user */
+        given_uid = u->pw_uid;
+        given_gid = u->pw_gid;
+        if (nftw(path, give_one, MAX_OPEN_FOLDERS, FTW_PHYS | FTW_DEPTH) != 0)
                 return error_set(ret_error, errno, "folder.owner", "%s: cannot be given to user '%s': %s",
-                        s->paths.state, user, strerror(errno));
+                        path, u->pw_name, strerror(errno));
         return 0;
 }
 
@@ -232,12 +254,11 @@ static int prepare(struct plane *p, int *ret_lock, struct error *ret_error)
 {
         static const int capabilities[] = {CAP_NET_BIND_SERVICE};
         const struct plane_settings *s = p->settings;
-        int r = folder_prepare(s->paths.state, 0700, ret_error);
+        const struct passwd *u = s->user && geteuid() == 0 ? getpwnam(s->user) : NULL;
+        int r = give_folder(s->paths.state, 0700, u, ret_error);
 
         if (r >= 0)
-                r = folder_prepare(s->paths.run, 0755, ret_error);
-        if (r >= 0)
-                r = give_folders(s, s->user, ret_error);
+                r = give_folder(s->paths.run, 0755, u, ret_error);
         if (r >= 0)
                 r = privileges_drop(s->user, capabilities, ELEMENTS(capabilities), ret_error);
         if (r >= 0)
