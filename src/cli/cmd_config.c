@@ -118,7 +118,7 @@ static int report(const struct session *s, const struct enrol_config *c)
 int cmd_config(struct session *s)
 {
         struct enrol_config c = {0};
-        struct settings_node n = {0};
+        struct node_settings n = {0};
         struct error e = {0};
         int status = enrolment_load(s, &n);
 
@@ -131,6 +131,6 @@ int cmd_config(struct session *s)
         } else
                 status = report(s, &c);
         enrol_config_done(&c);
-        settings_node_done(&n);
+        node_settings_done(&n);
         return status;
 }

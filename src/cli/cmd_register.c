@@ -46,7 +46,7 @@ static int parse_url(const char *url, char **ret_host, uint16_t *ret_port)
         return 0;
 }
 
-static int report(const struct session *s, const struct settings_node *n, const char *host)
+static int report(const struct session *s, const struct node_settings *n, const char *host)
 {
         struct writer *w = writer_new();
         int status;
@@ -68,7 +68,7 @@ int cmd_register(struct session *s)
                 .root_fingerprint = s->settings.root_fingerprint,
                 .timeout_ms = enrolment_timeout_ms(s)};
         _cleanup_free_ char *host = NULL;
-        struct settings_node n = {0};
+        struct node_settings n = {0};
         struct error e = {0};
         int status;
 
@@ -87,6 +87,6 @@ int cmd_register(struct session *s)
                 status = enrolment_fail(s, &e);
         else
                 status = report(s, &n, host);
-        settings_node_done(&n);
+        node_settings_done(&n);
         return status;
 }

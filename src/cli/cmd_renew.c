@@ -4,7 +4,7 @@
 
 int cmd_renew(struct session *s)
 {
-        struct settings_node n = {0};
+        struct node_settings n = {0};
         struct error e = {0};
         int64_t end_unix = 0;
         int status = enrolment_load(s, &n);
@@ -24,6 +24,6 @@ int cmd_renew(struct session *s)
                 status = session_write(s, w, EXIT_SUCCESS);
                 writer_free(w);
         }
-        settings_node_done(&n);
+        node_settings_done(&n);
         return status;
 }

@@ -60,7 +60,7 @@ int main(int argc, char **argv)
         _cleanup_free_ char *program = path_of_program("gridnode", GRIDNODE_BIN_DIR "/gridnode");
         _cleanup_free_ char *helper =
                 path_of_program("../helper/gridnode-helper", GRIDNODE_LIBEXEC_DIR "/gridnode-helper");
-        struct settings_node settings = {0};
+        struct node_settings settings = {0};
         struct arguments a = {0};
         struct daemon_options o = {.settings = &settings, .program = program, .helper_program = helper};
         struct error e = {0};
@@ -73,7 +73,7 @@ int main(int argc, char **argv)
                 return EX_USAGE;
         }
         log_open("gridnode", LOG_LEVEL_INFO);
-        if (settings_node_load(a.root, a.config, &settings, &e) < 0) {
+        if (node_settings_load(a.root, a.config, &settings, &e) < 0) {
                 log_text(LOG_LEVEL_ERROR, "%s", e.text);
                 return EX_CONFIG;
         }
@@ -81,6 +81,6 @@ int main(int argc, char **argv)
         o.helper_socket = a.root ? NULL : HELPER_SOCKET;
         o.user = getpwnam(USER) ? USER : NULL;
         status = daemon_run(&o);
-        settings_node_done(&settings);
+        node_settings_done(&settings);
         return status;
 }

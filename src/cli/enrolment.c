@@ -5,11 +5,11 @@
 #include <errno.h>
 #include <sysexits.h>
 
-int enrolment_load(struct session *s, struct settings_node *ret)
+int enrolment_load(struct session *s, struct node_settings *ret)
 {
         struct error e = {0};
 
-        if (settings_node_load(s->settings.root, s->settings.config_path, ret, &e) < 0)
+        if (node_settings_load(s->settings.root, s->settings.config_path, ret, &e) < 0)
                 return session_fail(s, EX_CONFIG, "%s", e.text);
         return EXIT_SUCCESS;
 }

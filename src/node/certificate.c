@@ -8,7 +8,7 @@
 
 #define CERTIFICATE_MAX_BYTES ((size_t)64 << 10)
 
-int node_certificate_times(const struct settings_node *s, int64_t *ret_renew_unix, int64_t *ret_end_unix,
+int node_certificate_times(const struct node_settings *s, int64_t *ret_renew_unix, int64_t *ret_end_unix,
         struct error *ret_error)
 {
         const char *path = s->site->certificate_path;

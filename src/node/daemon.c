@@ -138,7 +138,7 @@ static const struct profile_service *find_control(const struct profile *p)
 
 static int check_settings(struct daemon *d)
 {
-        const struct settings_node *s = d->settings;
+        const struct node_settings *s = d->settings;
         struct error e = {0};
 
         if (!s->node) {

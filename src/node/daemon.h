@@ -4,7 +4,7 @@
 #include "node/settings.h"
 
 struct daemon_options {
-        struct settings_node *settings;
+        struct node_settings *settings;
         const char *root;           /* --root, for the children; NULL: none */
         const char *program;        /* gridnode, for its children */
         const char *helper_program; /* started as a child when this is root and there is no helper's socket */

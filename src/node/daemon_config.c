@@ -110,7 +110,7 @@ static void copy_config(struct wire_config *to, const struct wire_config *from)
 /* The site file with the configuration over it, for the hand tools and the children. */
 static void write_effective(struct configurer *c, const struct wire_config *config)
 {
-        struct settings_node *s = c->daemon->settings;
+        struct node_settings *s = c->daemon->settings;
         _cleanup_free_ char *text = settings_effective_site(s, config->version ? config : NULL);
         struct error e = {0};
 

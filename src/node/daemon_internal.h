@@ -21,7 +21,7 @@
 
 struct daemon {
         const struct daemon_options *options;
-        struct settings_node *settings;
+        struct node_settings *settings;
         sd_event *event;
         struct store *store;
         struct helper_client *helper; /* NULL: there is none, and helper_problem says why */

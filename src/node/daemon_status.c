@@ -96,7 +96,7 @@ static json_t *build_job(const struct daemon *d, const char *job)
 json_t *status_build(struct daemon *d)
 {
         static const char *const jobs[] = {"updates", "images", "logs"};
-        const struct settings_node *s = d->settings;
+        const struct node_settings *s = d->settings;
         json_t *services = json_array(), *job_list = json_array(), *j;
         json_t *last = watch_last_diagnosis(d->watch);
 

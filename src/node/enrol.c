@@ -109,7 +109,7 @@ static bool has_fingerprint(const char *pem, const char *wanted)
 
 /* Without trust: anybody may answer, and only the right root is taken. */
 static int fetch_root(
-        const struct settings_node *s, const struct enrol_options *o, char **ret, struct error *ret_error)
+        const struct node_settings *s, const struct enrol_options *o, char **ret, struct error *ret_error)
 {
         struct https_request request = {.method = "GET",
                 .path = ROOT_PATH,
@@ -139,7 +139,7 @@ static int fetch_root(
 }
 
 static int take_root(
-        const struct settings_node *s, const struct enrol_options *o, char **ret, struct error *ret_error)
+        const struct node_settings *s, const struct enrol_options *o, char **ret, struct error *ret_error)
 {
         _cleanup_(trust_free_p) struct trust *checked = NULL;
         int r;
@@ -190,7 +190,7 @@ static int check_same_root(const char *pinned, const char *told, struct error *r
 /* ---- asking ---- */
 
 /* What is in force now, in memory too. */
-static int know_identity(struct settings_node *s, struct wire_identity *i, struct error *ret_error)
+static int know_identity(struct node_settings *s, struct wire_identity *i, struct error *ret_error)
 {
         _cleanup_free_ char *path = xasprintf("%s/%s.profile", s->paths.state, i->profile_name);
         struct profile *profile = NULL;
@@ -210,7 +210,7 @@ static int know_identity(struct settings_node *s, struct wire_identity *i, struc
 }
 
 /* The answer to a request for an identity, put in force. */
-static int take_identity(struct settings_node *s, const struct https_answer *a, const char *root_pem,
+static int take_identity(struct node_settings *s, const struct https_answer *a, const char *root_pem,
         EVP_PKEY *key, int64_t *ret_not_after_unix, struct error *ret_error)
 {
         struct wire_identity i = {0};
@@ -243,7 +243,7 @@ static char *enrolment_text(const struct wire_enrolment *e)
         return text;
 }
 
-static int check_places(const struct settings_node *s, struct error *ret_error)
+static int check_places(const struct node_settings *s, struct error *ret_error)
 {
         _cleanup_free_ char *certificate = path_join(s->paths.state, "node.crt"),
                             *key = path_join(s->paths.state, "node.key");
@@ -259,7 +259,7 @@ static int check_places(const struct settings_node *s, struct error *ret_error)
 /* ---- registration ---- */
 
 /* Takes the token over. */
-static int ask_to_register(struct settings_node *s, const struct enrol_options *o, const char *root_pem,
+static int ask_to_register(struct node_settings *s, const struct enrol_options *o, const char *root_pem,
         char **token, struct error *ret_error)
 {
         _cleanup_(trust_free_p) struct trust *trust = NULL;
@@ -294,7 +294,7 @@ static int ask_to_register(struct settings_node *s, const struct enrol_options *
 }
 
 int enrol_register(
-        struct settings_node *s, const struct enrol_options *o, bool again, struct error *ret_error)
+        struct node_settings *s, const struct enrol_options *o, bool again, struct error *ret_error)
 {
         _cleanup_(forget) char *token = NULL;
         _cleanup_free_ char *root_pem = NULL;
@@ -317,7 +317,7 @@ int enrol_register(
 
 /* ---- what a registered node asks ---- */
 
-static int check_registered(const struct settings_node *s, struct error *ret_error)
+static int check_registered(const struct node_settings *s, struct error *ret_error)
 {
         if (!s->node)
                 return error_set(ret_error, ENOENT, "not-registered",
@@ -328,7 +328,7 @@ static int check_registered(const struct settings_node *s, struct error *ret_err
         return 0;
 }
 
-static int own_trust(const struct settings_node *s, struct trust **ret, struct error *ret_error)
+static int own_trust(const struct node_settings *s, struct trust **ret, struct error *ret_error)
 {
         struct trust_options o = {.root_ca_path = s->profile->root_ca_path,
                 .certificate_path = s->site->certificate_path,
@@ -339,7 +339,7 @@ static int own_trust(const struct settings_node *s, struct trust **ret, struct e
 
 /* The present certificate, and a signature by its key over the request of the new one. */
 static int fill_renewal(
-        const struct settings_node *s, struct wire_enrolment *e, EVP_PKEY **ret_key, struct error *ret_error)
+        const struct node_settings *s, struct wire_enrolment *e, EVP_PKEY **ret_key, struct error *ret_error)
 {
         _cleanup_(EVP_PKEY_free_p) EVP_PKEY *old = NULL, *key = NULL;
         int r = enrol_key_load(s->site->key_path, &old, ret_error);
@@ -359,7 +359,7 @@ static int fill_renewal(
 }
 
 static int ask_to_renew(
-        struct settings_node *s, double timeout_ms, int64_t *ret_not_after_unix, struct error *ret_error)
+        struct node_settings *s, double timeout_ms, int64_t *ret_not_after_unix, struct error *ret_error)
 {
         _cleanup_(trust_free_p) struct trust *trust = NULL;
         _cleanup_(EVP_PKEY_free_p) EVP_PKEY *key = NULL;
@@ -389,7 +389,7 @@ static int ask_to_renew(
 }
 
 int enrol_renew(
-        struct settings_node *s, double timeout_ms, int64_t *ret_not_after_unix, struct error *ret_error)
+        struct node_settings *s, double timeout_ms, int64_t *ret_not_after_unix, struct error *ret_error)
 {
         int r = check_registered(s, ret_error);
 
@@ -432,7 +432,7 @@ static int read_config(const struct https_answer *a, struct enrol_config *ret, s
         return r;
 }
 
-int enrol_fetch_config(const struct settings_node *s, const char *etag, double timeout_ms,
+int enrol_fetch_config(const struct node_settings *s, const char *etag, double timeout_ms,
         struct enrol_config *ret, struct error *ret_error)
 {
         _cleanup_(trust_free_p) struct trust *trust = NULL;

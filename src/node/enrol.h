@@ -24,11 +24,11 @@ struct enrol_options {
  * (same key). A node that is registered already: -EEXIST unless `again`. On success `s` says who the node is.
  * As root, where there is a user "gridnode", it becomes that user before it writes. */
 int enrol_register(
-        struct settings_node *s, const struct enrol_options *o, bool again, struct error *ret_error);
+        struct node_settings *s, const struct enrol_options *o, bool again, struct error *ret_error);
 /* With the present certificate, or for 90 days after its end. A new key. *ret_not_after_unix: of the new one.
  */
 int enrol_renew(
-        struct settings_node *s, double timeout_ms, int64_t *ret_not_after_unix, struct error *ret_error);
+        struct node_settings *s, double timeout_ms, int64_t *ret_not_after_unix, struct error *ret_error);
 
 struct enrol_config {
         int status;     /* 200, 204: there is none, 304: the one of `etag` */
@@ -37,5 +37,5 @@ struct enrol_config {
 };
 void enrol_config_done(struct enrol_config *c);
 /* The configuration that the plane wants for this node, by mutual TLS. `etag` may be NULL. */
-int enrol_fetch_config(const struct settings_node *s, const char *etag, double timeout_ms,
+int enrol_fetch_config(const struct node_settings *s, const char *etag, double timeout_ms,
         struct enrol_config *ret, struct error *ret_error);

@@ -13,11 +13,11 @@ DEFINE_CLEANUP(struct trust *, trust_free);
 
 /* `like` says what to ask; host, port, addresses, source and proxy are filled in. Names are asked of the
  * site's DNS servers from the WAN; what the profile knows of the host comes after that. */
-int enrol_way_ask(const struct settings_node *s, const char *host, uint16_t port,
+int enrol_way_ask(const struct node_settings *s, const char *host, uint16_t port,
         const struct https_request *like, struct https_answer *ret, struct error *ret_error);
 /* By each service of the profile until one answers; those that carry `first` come first. An answer of 400 and
  * above is that host's word: an error. */
-int enrol_way_ask_any(const struct settings_node *s, const char *first, const struct https_request *like,
+int enrol_way_ask_any(const struct node_settings *s, const char *first, const struct https_request *like,
         struct https_answer *ret, struct error *ret_error);
 
 /* ---- enrol_key.c ---- */

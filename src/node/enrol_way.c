@@ -27,7 +27,7 @@ static void add_address(struct address_list *l, const struct inet_addr *a)
                 l->items[l->count++] = *a;
 }
 
-static int look_up(const struct settings_node *s, const char *host, const struct inet_addr *source,
+static int look_up(const struct node_settings *s, const char *host, const struct inet_addr *source,
         double budget_ms, struct address_list *to, struct error *ret_error)
 {
         struct measure_options o = {.source = *source,
@@ -47,7 +47,7 @@ static int look_up(const struct settings_node *s, const char *host, const struct
 }
 
 /* What the profile says of the host answers even when DNS is dead. */
-static void add_known(const struct settings_node *s, const char *host, struct address_list *to)
+static void add_known(const struct node_settings *s, const char *host, struct address_list *to)
 {
         for (size_t i = 0; s->profile && i < s->profile->service_count; i++) {
                 const struct profile_service *p = &s->profile->services[i];
@@ -58,7 +58,7 @@ static void add_known(const struct settings_node *s, const char *host, struct ad
 }
 
 /* "http://proxy.example:3128" as "http://192.0.2.9:3128"; the caller's. */
-static int resolve_proxy(const struct settings_node *s, const struct inet_addr *source, double budget_ms,
+static int resolve_proxy(const struct node_settings *s, const struct inet_addr *source, double budget_ms,
         char **ret, struct error *ret_error)
 {
         const char *proxy = s->site->wan.proxy + strlen("http://"), *colon = strrchr(proxy, ':');
@@ -85,7 +85,7 @@ static int resolve_proxy(const struct settings_node *s, const struct inet_addr *
 }
 
 /* With a proxy, whose business names are, its address; else the host's addresses. */
-static int find_ends(const struct settings_node *s, const char *host, const struct inet_addr *source,
+static int find_ends(const struct node_settings *s, const char *host, const struct inet_addr *source,
         double timeout_ms, struct address_list *ret, char **ret_proxy, struct error *ret_error)
 {
         double budget_ms = timeout_ms / 3 < LOOKUP_MS ? timeout_ms / 3 : LOOKUP_MS;
@@ -98,7 +98,7 @@ static int find_ends(const struct settings_node *s, const char *host, const stru
         return ret->count ? 0 : r;
 }
 
-int enrol_way_ask(const struct settings_node *s, const char *host, uint16_t port,
+int enrol_way_ask(const struct node_settings *s, const char *host, uint16_t port,
         const struct https_request *like, struct https_answer *ret, struct error *ret_error)
 {
         struct https_request request = *like;
@@ -126,7 +126,7 @@ static bool is_way(const struct profile_service *p)
 }
 
 /* *ret_is_final: the plane's own word about the node, which another way would only repeat. */
-static int ask_service(const struct settings_node *s, const struct profile_service *p,
+static int ask_service(const struct node_settings *s, const struct profile_service *p,
         const struct https_request *like, struct https_answer *ret, bool *ret_is_final,
         struct error *ret_error)
 {
@@ -157,7 +157,7 @@ static void add_error(struct error *to, const struct error *e)
                 error_set(to, to->number, to->code, "%s; %s", to->text, e->text);
 }
 
-int enrol_way_ask_any(const struct settings_node *s, const char *first, const struct https_request *like,
+int enrol_way_ask_any(const struct node_settings *s, const char *first, const struct https_request *like,
         struct https_answer *ret, struct error *ret_error)
 {
         const struct profile *p = s->profile;

@@ -15,7 +15,7 @@
 #define NAME_MAX_BYTES      253
 #define MAX_PROFILE_FOLDERS 4
 
-void settings_node_done(struct settings_node *s)
+void node_settings_done(struct node_settings *s)
 {
         paths_done(&s->paths);
         free(s->site_path);
@@ -27,7 +27,7 @@ void settings_node_done(struct settings_node *s)
         free(s->node);
         free(s->name);
         free(s->organisation);
-        *s = (struct settings_node){0};
+        *s = (struct node_settings){0};
 }
 
 /* ---- site file ---- */
@@ -63,7 +63,7 @@ char *settings_site_path(const struct paths *paths)
         return TAKE_PTR(effective);
 }
 
-static int load_site(struct settings_node *s, bool is_named, struct error *ret_error)
+static int load_site(struct node_settings *s, bool is_named, struct error *ret_error)
 {
         int r = 0;
 
@@ -139,7 +139,7 @@ char *settings_registered_profile(const struct paths *paths)
 }
 
 /* The profile that the site file names, for a node that is not registered. */
-static int find_named_profile(const struct settings_node *s, char **ret_path, struct error *ret_error)
+static int find_named_profile(const struct node_settings *s, char **ret_path, struct error *ret_error)
 {
         _cleanup_free_ char *beside = path_join(s->paths.etc, "profiles");
         const char *const folders[MAX_PROFILE_FOLDERS] = {
@@ -148,7 +148,7 @@ static int find_named_profile(const struct settings_node *s, char **ret_path, st
         return profile_find(s->site->profile, folders, ret_path, ret_error);
 }
 
-static int load_identity(struct settings_node *s, struct error *ret_error)
+static int load_identity(struct node_settings *s, struct error *ret_error)
 {
         _cleanup_free_ char *profile = NULL, *path = NULL;
         int r = read_identity(s->identity_path, &s->node, &s->name, &s->organisation, &profile, ret_error);
@@ -165,10 +165,10 @@ static int load_identity(struct settings_node *s, struct error *ret_error)
         return path ? profile_load(path, &s->profile, ret_error) : 0;
 }
 
-int settings_node_load(
-        const char *root, const char *config_path, struct settings_node *ret, struct error *ret_error)
+int node_settings_load(
+        const char *root, const char *config_path, struct node_settings *ret, struct error *ret_error)
 {
-        _cleanup_(settings_node_done) struct settings_node s = {0};
+        _cleanup_(node_settings_done) struct node_settings s = {0};
         int r;
 
         paths_init(&s.paths, root, "gridnode");
@@ -182,7 +182,7 @@ int settings_node_load(
         if (r < 0)
                 return r;
         *ret = s;
-        s = (struct settings_node){0};
+        s = (struct node_settings){0};
         return 0;
 }
 
@@ -196,7 +196,7 @@ static void write_path(const char *key, const char *path, struct text *t)
         text_addf(t, "%s = %s%s%s\n", key, here ? here : "", here ? "/" : "", path);
 }
 
-static void write_node(const struct settings_node *s, struct text *t)
+static void write_node(const struct node_settings *s, struct text *t)
 {
         const char *profile = s->profile ? s->profile->path : NULL;
 
@@ -291,7 +291,7 @@ static void write_configured_lans(const struct wire_config *c, struct text *t)
         }
 }
 
-char *settings_effective_site(const struct settings_node *s, const struct wire_config *c)
+char *settings_effective_site(const struct node_settings *s, const struct wire_config *c)
 {
         struct text t = {0};
 

@@ -7,7 +7,7 @@
 #include "net/site.h"
 #include "wire/wire.h"
 
-struct settings_node {
+struct node_settings {
         struct paths paths;
         char *site_path;         /* ETC/site.conf or --config */
         char *effective_path;    /* STATE/site.conf: the site file with the applied configuration over it */
@@ -19,12 +19,12 @@ struct settings_node {
 };
 /* 0 or -errno naming file, line, key. A node that is not registered is no error here. The site has the
  * machine's defaults where the file is silent, and its default identity is in STATE. */
-int settings_node_load(
-        const char *root, const char *config_path, struct settings_node *ret, struct error *ret_error);
-void settings_node_done(struct settings_node *s);
+int node_settings_load(
+        const char *root, const char *config_path, struct node_settings *ret, struct error *ret_error);
+void node_settings_done(struct node_settings *s);
 /* The site file with DNS servers (when it has any) and LANs of the configuration in place of its own, as
  * text; the caller's. site_parse reads it back. `c` NULL: the site file's own. */
-char *settings_effective_site(const struct settings_node *s, const struct wire_config *c);
+char *settings_effective_site(const struct node_settings *s, const struct wire_config *c);
 
 /* For the hand tools, which need no more of it: */
 /* The effective site file, unless the site file was changed since; the site file; NULL: neither is there. The

@@ -122,12 +122,12 @@ static int new_machine(void **unused)
         return 0;
 }
 
-static struct settings_node load(void)
+static struct node_settings load(void)
 {
-        struct settings_node s = {0};
+        struct node_settings s = {0};
         struct error e = {0};
 
-        if (settings_node_load(root, NULL, &s, &e) < 0)
+        if (node_settings_load(root, NULL, &s, &e) < 0)
                 fail_msg("%s", e.text);
         return s;
 }
@@ -148,7 +148,7 @@ static struct error refusal;
 
 static void check_refused(const struct enrol_options *o, bool again, int number, const char *code)
 {
-        struct settings_node s = load();
+        struct node_settings s = load();
         struct error e = {0};
         int r = enrol_register(&s, o, again, &e);
 
@@ -156,25 +156,25 @@ static void check_refused(const struct enrol_options *o, bool again, int number,
                 fail_msg("%d %s: %s", r, e.code, e.text);
         assert_null(strstr(e.text, "gnt_"));
         refusal = e;
-        settings_node_done(&s);
+        node_settings_done(&s);
 }
 
 static void register_it(const struct enrol_options *o, bool again)
 {
-        struct settings_node s = load();
+        struct node_settings s = load();
         struct error e = {0};
 
         if (enrol_register(&s, o, again, &e) < 0)
                 fail_msg("%s: %s", e.code, e.text);
         assert_string_equal(s.node, "n-one");
         assert_string_equal(s.name, "Zweigstelle 12");
-        settings_node_done(&s);
+        node_settings_done(&s);
 }
 
 /* What is on disk fits together: by the code that uses it. */
 static void check_usable(void)
 {
-        struct settings_node s = load();
+        struct node_settings s = load();
         struct trust_options o = {.root_ca_path = s.profile ? s.profile->root_ca_path : NULL,
                 .certificate_path = s.site->certificate_path,
                 .key_path = s.site->key_path};
@@ -186,7 +186,7 @@ static void check_usable(void)
                 fail_msg("%s", trust_certificate_problem(t));
         assert_true(trust_has_certificate(t));
         trust_free(t);
-        settings_node_done(&s);
+        node_settings_done(&s);
 }
 
 static unsigned mode_of(const char *path)
@@ -351,13 +351,13 @@ static void plain_files_become_an_identity(void **unused)
         check_usable();
         key = get(state("node.key"));
         {
-                struct settings_node s = load();
+                struct node_settings s = load();
                 int64_t end;
                 struct error e = {0};
 
                 if (enrol_renew(&s, 5000, &end, &e) < 0)
                         fail_msg("%s", e.text);
-                settings_node_done(&s);
+                node_settings_done(&s);
         }
         check_usable();
         now = get(state("node.key"));
@@ -370,7 +370,7 @@ static void renews(void **unused)
 {
         struct enrol_options o = options();
         _cleanup_free_ char *before = NULL, *after = NULL;
-        struct settings_node s;
+        struct node_settings s;
         struct error e = {0};
         int64_t end = 0;
 
@@ -378,14 +378,14 @@ static void renews(void **unused)
         s = load();
         assert_int_equal(enrol_renew(&s, 1000, &end, &e), -ENOENT);
         assert_string_equal(e.code, "not-registered");
-        settings_node_done(&s);
+        node_settings_done(&s);
         register_it(&o, false);
         before = get(state("node.key"));
         s = load();
         if (enrol_renew(&s, 5000, &end, &e) < 0)
                 fail_msg("%s", e.text);
         assert_in_range(end, time(NULL) + 89 * 86400, time(NULL) + 91 * 86400);
-        settings_node_done(&s);
+        node_settings_done(&s);
         after = get(state("node.key"));
         assert_string_not_equal(before, after);
         assert_int_equal(identities(), 1);
@@ -395,7 +395,7 @@ static void renews(void **unused)
 static void renews_when_dns_is_dead(void **unused)
 {
         struct enrol_options o = options();
-        struct settings_node s;
+        struct node_settings s;
         struct error e = {0};
         int64_t end = 0;
 
@@ -405,7 +405,7 @@ static void renews_when_dns_is_dead(void **unused)
         s = load();
         if (enrol_renew(&s, 5000, &end, &e) < 0)
                 fail_msg("%s", e.text);
-        settings_node_done(&s);
+        node_settings_done(&s);
         check_usable();
 }
 
@@ -413,7 +413,7 @@ static void a_pending_key_that_is_ours_already(void **unused)
 {
         struct enrol_options o = options();
         _cleanup_free_ char *key = NULL, *after = NULL;
-        struct settings_node s;
+        struct node_settings s;
         int64_t end;
 
         (void)unused;
@@ -425,14 +425,14 @@ static void a_pending_key_that_is_ours_already(void **unused)
         assert_int_equal(enrol_renew(&s, 5000, &end, NULL), 0);
         after = get(state("node.key"));
         assert_string_not_equal(key, after);
-        settings_node_done(&s);
+        node_settings_done(&s);
 }
 
 static void survives_a_kill_at_any_moment(void **unused)
 {
         struct enrol_options o = options();
         unsigned killed = 0;
-        struct settings_node s;
+        struct node_settings s;
         int64_t end;
 
         (void)unused;
@@ -442,9 +442,9 @@ static void survives_a_kill_at_any_moment(void **unused)
                 pid_t pid = fork();
 
                 if (pid == 0) {
-                        struct settings_node child;
+                        struct node_settings child;
                         struct error e = {0};
-                        int r = settings_node_load(root, NULL, &child, &e);
+                        int r = node_settings_load(root, NULL, &child, &e);
 
                         if (r == 0 && !child.node)
                                 r = enrol_register(&child, &o, false, &e);
@@ -461,16 +461,16 @@ static void survives_a_kill_at_any_moment(void **unused)
                 s = load();
                 if (s.node)
                         check_usable();
-                settings_node_done(&s);
+                node_settings_done(&s);
         }
         assert_int_equal(killed, 50);
         s = load();
         if (!s.node)
                 register_it(&o, false);
-        settings_node_done(&s);
+        node_settings_done(&s);
         s = load();
         assert_int_equal(enrol_renew(&s, 5000, &end, NULL), 0);
-        settings_node_done(&s);
+        node_settings_done(&s);
         check_usable();
         assert_int_equal(identities(), 1);
 }
@@ -479,14 +479,14 @@ static void fetches_the_configuration(void **unused)
 {
         struct enrol_options o = options();
         struct enrol_config c = {0};
-        struct settings_node s;
+        struct node_settings s;
         struct error e = {0};
         char *etag;
 
         (void)unused;
         s = load();
         assert_int_equal(enrol_fetch_config(&s, NULL, 1000, &c, &e), -ENOENT);
-        settings_node_done(&s);
+        node_settings_done(&s);
         register_it(&o, false);
         s = load();
         if (enrol_fetch_config(&s, NULL, 5000, &c, &e) < 0)
@@ -501,14 +501,14 @@ static void fetches_the_configuration(void **unused)
         assert_null(c.config);
         enrol_config_done(&c);
         free(etag);
-        settings_node_done(&s);
+        node_settings_done(&s);
 
         peers_stop(plane);
         s = load();
         assert_int_equal(enrol_fetch_config(&s, NULL, 2000, &c, &e), -ECONNREFUSED);
         assert_non_null(strstr(e.text, "control.grid.example:4443: 127.0.0.1: tcp: Connection refused; "));
         assert_non_null(strstr(e.text, "repo.grid.example:4443"));
-        settings_node_done(&s);
+        node_settings_done(&s);
         plane = plane_double_start(base, PROFILE);
 }
 

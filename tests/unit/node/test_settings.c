@@ -63,22 +63,22 @@ static int tear_down(void **state)
         return system(command);
 }
 
-static struct settings_node load(const char *config)
+static struct node_settings load(const char *config)
 {
-        struct settings_node s;
+        struct node_settings s;
         struct error e = {0};
 
-        if (settings_node_load(root, config, &s, &e) < 0)
+        if (node_settings_load(root, config, &s, &e) < 0)
                 fail_msg("%s", e.text);
         return s;
 }
 
 static void fail_load(const char *config, int number, const char *says)
 {
-        struct settings_node s = {.name = (char *)"untouched"};
+        struct node_settings s = {.name = (char *)"untouched"};
         struct error e = {0};
 
-        assert_int_equal(settings_node_load(root, config, &s, &e), -number);
+        assert_int_equal(node_settings_load(root, config, &s, &e), -number);
         assert_string_equal(s.name, "untouched");
         if (!strstr(e.text, says))
                 fail_msg("'%s' does not say '%s'", e.text, says);
@@ -86,7 +86,7 @@ static void fail_load(const char *config, int number, const char *says)
 
 static void nothing_is_there(void **state)
 {
-        struct settings_node s = load(NULL);
+        struct node_settings s = load(NULL);
 
         (void)state;
         assert_string_equal(s.site_path, inside("etc/gridnode/site.conf"));
@@ -99,26 +99,26 @@ static void nothing_is_there(void **state)
         assert_null(s.profile);
         assert_null(settings_registered_profile(&s.paths));
         assert_null(settings_site_path(&s.paths));
-        settings_node_done(&s);
+        node_settings_done(&s);
         fail_load(inside("etc/gridnode/other.conf"), ENOENT, "other.conf");
 }
 
 static void a_system_without_root(void **state)
 {
-        struct settings_node s = {0};
+        struct node_settings s = {0};
 
         (void)state;
         put("etc/gridnode/site.conf", "[node]\ncertificate = /srv/my.crt\n");
-        assert_int_equal(settings_node_load(NULL, inside("etc/gridnode/site.conf"), &s, NULL), 0);
+        assert_int_equal(node_settings_load(NULL, inside("etc/gridnode/site.conf"), &s, NULL), 0);
         assert_string_equal(s.identity_path, "/var/lib/gridnode/identity.json");
         assert_string_equal(s.site->certificate_path, "/srv/my.crt");
         assert_string_equal(s.site->key_path, "/var/lib/gridnode/node.key");
-        settings_node_done(&s);
+        node_settings_done(&s);
 }
 
 static void a_registered_node(void **state)
 {
-        struct settings_node s;
+        struct node_settings s;
         char *path;
 
         (void)state;
@@ -135,7 +135,7 @@ static void a_registered_node(void **state)
         path = settings_registered_profile(&s.paths);
         assert_string_equal(path, s.profile->path);
         free(path);
-        settings_node_done(&s);
+        node_settings_done(&s);
 }
 
 static void identities_that_are_wrong(void **state)
@@ -155,11 +155,11 @@ static void identities_that_are_wrong(void **state)
 
         (void)state;
         for (size_t i = 0; i < ELEMENTS(bad); i++) {
-                struct settings_node s;
+                struct node_settings s;
                 struct error e = {0};
 
                 put("var/lib/gridnode/identity.json", bad[i].text);
-                assert_true(settings_node_load(root, NULL, &s, &e) < 0);
+                assert_true(node_settings_load(root, NULL, &s, &e) < 0);
                 if (!strstr(e.text, bad[i].says))
                         fail_msg("'%s' does not say '%s'", e.text, bad[i].says);
         }
@@ -167,7 +167,7 @@ static void identities_that_are_wrong(void **state)
 
 static void the_profile_that_the_site_names(void **state)
 {
-        struct settings_node s;
+        struct node_settings s;
 
         (void)state;
         put("etc/gridnode/profiles/grid.profile", PROFILE);
@@ -175,7 +175,7 @@ static void the_profile_that_the_site_names(void **state)
         s = load(NULL);
         assert_string_equal(s.profile->path, inside("etc/gridnode/profiles/grid.profile"));
         assert_null(s.node);
-        settings_node_done(&s);
+        node_settings_done(&s);
         put("etc/gridnode/site.conf", "[node]\nprofile = other\n");
         fail_load(NULL, ENOENT, "other");
         put("etc/gridnode/site.conf", "[wan]\ndns = nonsense\n");
@@ -192,7 +192,7 @@ static void the_profile_that_the_site_names(void **state)
         "10.20.0.1\n"                                                                               \
         "[lan eth2]\n[monitor]\ninterval = 20\n"
 
-static struct site *parse_back(const struct settings_node *s, const struct wire_config *c)
+static struct site *parse_back(const struct node_settings *s, const struct wire_config *c)
 {
         _cleanup_free_ char *text = settings_effective_site(s, c);
         struct site *site = NULL;
@@ -203,7 +203,7 @@ static struct site *parse_back(const struct settings_node *s, const struct wire_
         return site;
 }
 
-static struct settings_node with_site(void)
+static struct node_settings with_site(void)
 {
         put("etc/gridnode/profiles/grid.profile", PROFILE);
         put("etc/gridnode/site.conf", SITE);
@@ -212,7 +212,7 @@ static struct settings_node with_site(void)
 
 static void the_site_files_own(void **state)
 {
-        struct settings_node s = with_site();
+        struct node_settings s = with_site();
         struct site *site = parse_back(&s, NULL);
         char text[INET_ADDR_TEXT];
 
@@ -233,7 +233,7 @@ static void the_site_files_own(void **state)
         assert_false(site->lans[1].has_address);
         assert_true(site->monitor_interval_s == 20);
         site_free(site);
-        settings_node_done(&s);
+        node_settings_done(&s);
 }
 
 static void a_configuration_over_it(void **state)
@@ -242,7 +242,7 @@ static void a_configuration_over_it(void **state)
                 "{\"schema\":1,\"version\":7,\"dns\":[\"203.0.113.53\"],\"lan\":[{\"interface\":\"eth3\","
                 "\"address\":\"10.50.0.2/24\",\"routes\":[{\"destination\":\"10.60.0.0/16\",\"next_hop\":"
                 "\"10.50.0.1\",\"description\":\"[wan] dns = 1.2.3.4\"}]}]}";
-        struct settings_node s = with_site();
+        struct node_settings s = with_site();
         struct wire_config c = {0};
         struct site *site;
         struct error e = {0};
@@ -267,12 +267,12 @@ static void a_configuration_over_it(void **state)
         assert_int_equal(site->wan.dns_count, 2);
         assert_int_equal(site->lan_count, 0);
         site_free(site);
-        settings_node_done(&s);
+        node_settings_done(&s);
 }
 
 static void what_the_machine_says_is_left_out(void **state)
 {
-        struct settings_node s;
+        struct node_settings s;
         _cleanup_free_ char *text = NULL;
 
         (void)state;
@@ -283,12 +283,12 @@ static void what_the_machine_says_is_left_out(void **state)
         assert_null(strstr(text, "dns"));
         assert_null(strstr(text, "address"));
         unsetenv("https_proxy");
-        settings_node_done(&s);
+        node_settings_done(&s);
 }
 
 static void the_newer_of_two_files(void **state)
 {
-        struct settings_node s = with_site();
+        struct node_settings s = with_site();
         const struct timespec old[2] = {{.tv_sec = 1000}, {.tv_sec = 1000}};
         char *path = settings_site_path(&s.paths);
 
@@ -307,7 +307,7 @@ static void the_newer_of_two_files(void **state)
         path = settings_site_path(&s.paths);
         assert_string_equal(path, inside("var/lib/gridnode/site.conf"));
         free(path);
-        settings_node_done(&s);
+        node_settings_done(&s);
 }
 
 #define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
