@@ -57,9 +57,10 @@ static int read_fetched(const char *output, size_t length, struct wire_config *r
         if (!json_is_object(document)) {
                 const char *why = json_string_value(json_object_get(j, "error"));
 
-                json_decref(j);
-                return error_set(ret_error, ENOENT, "config.fetch", "it cannot be fetched: %s",
+                r = error_set(ret_error, ENOENT, "config.fetch", "it cannot be fetched: %s",
                         why ? why : "the control plane has none");
+                json_decref(j);
+                return r;
         }
         text = json_to_text(document);
         json_decref(j);
