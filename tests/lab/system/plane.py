@@ -213,7 +213,7 @@ def servers(s):
                          and shown(w)["connected"], 30)
         with s.step("one that dies again and again is started later and later"):
             delays = []
-            for _ in range(4):
+            while len(delays) < 8 and max(delays, default=0) < 1.5:  # each is a random part of twice as much
                 pid = wait_for("it runs", lambda: [pid for pid, found in w.plane_children() if found == "docker-registry"], 30, 0.02)[0]
                 os.kill(pid, signal.SIGKILL)
                 began = time.monotonic()
@@ -221,7 +221,7 @@ def servers(s):
                          30, 0.02)
                 delays.append(time.monotonic() - began)
             s.tally.note("started again after " + ", ".join(f"{d:.1f} s" for d in delays))
-            expect(delays[-1] > delays[1] and delays[-1] >= 1, delays)
+            expect(max(delays) >= 1.5, delays)
         with s.step("nothing that is secret can be read by others"):
             for path in (w.plane_root / "var/lib/gridplane").rglob("*"):
                 if path.suffix == ".key" or path.name.startswith("plane.db"):
