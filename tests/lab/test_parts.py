@@ -7,10 +7,8 @@ Real servers in network namespaces of their own; the broker with a real node in 
 
 import concurrent.futures
 import contextlib
-import json
 import os
 import pathlib
-import pwd
 import signal
 import subprocess
 import sys
@@ -21,7 +19,8 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 
 import parts_place  # noqa: E402
-import plane_site  # noqa: E402
+from parts_broker import broker  # noqa: E402
+from parts_certificates import certificates  # noqa: E402
 from parts_place import HOSTS, NOBODY, Authority, Place, basic, expect, openssl, wait_for  # noqa: E402
 
 OCI_MANIFEST = "Accept: application/vnd.oci.image.manifest.v1+json"
@@ -54,154 +53,6 @@ class Tally:
                 self.passed += 1
                 if os.environ.get("VERBOSE"):
                     print(f"{time.monotonic() - self.began:6.1f} ok {name}", flush=True)
-
-
-# ---- an outside broker, with a real node ----
-
-BROKER_CONF = """# What gridplane.conf(5) asks of a broker.
-user mosquitto
-per_listener_settings true
-persistence false
-log_dest file {folder}/mosquitto.log
-
-listener 8883 127.0.0.1
-cafile {folder}/own-root.pem
-certfile {folder}/broker.crt
-keyfile {folder}/broker.key
-require_certificate true
-use_identity_as_username true
-acl_file {folder}/acl
-
-listener 8884 127.0.0.1
-cafile {folder}/root.crt
-crlfile {folder}/revoked.crl
-certfile {folder}/broker.crt
-keyfile {folder}/broker.key
-require_certificate true
-use_identity_as_username true
-use_username_as_clientid true
-acl_file {folder}/acl
-"""
-BROKER_KEYS = """
-[broker]
-url = mqtts://localhost:8883
-nodes = localhost:8884
-certificate = plane.crt
-key = plane.key
-root-ca = {root}
-"""
-
-
-class OutsideBroker:
-    """An operator's mosquitto, with a folder and a user of its own."""
-
-    def __init__(self, site):
-        self.site, self.folder = site, site.folder / "broker"
-        site.folder.chmod(0o755)
-        self.authority = Authority(self.folder)
-        self.state, self.process = site.plane_root / "var/lib/gridplane", None
-
-    def deliver(self):
-        """What the operator brings to the broker, at first and whenever it changes."""
-        user = pwd.getpwnam("mosquitto")
-        for name in ("ca/server/broker.crt", "ca/server/broker.key", "ca/root.crt", "ca/revoked.crl"):
-            target = self.folder / pathlib.Path(name).name
-            target.write_bytes((self.state / name).read_bytes())
-        (self.folder / "acl").write_text("user gridplane\ntopic readwrite node/#\n\n"
-                                         + (self.state / "services/mosquitto/acl").read_text())
-        (self.folder / "mosquitto.conf").write_text(BROKER_CONF.format(folder=self.folder))
-        for path in [self.folder, *self.folder.iterdir()]:
-            os.chown(path, user.pw_uid, user.pw_gid)
-
-    def start(self):
-        self.process = self.site.start("inet", "mosquitto", "-c", self.folder / "mosquitto.conf")
-
-    def kill(self, number=signal.SIGKILL):
-        for pid in subprocess.run(["ip", "netns", "pids", f"gl-{self.site.name}-inet"], capture_output=True, text=True,
-                                  check=False).stdout.split():
-            with contextlib.suppress(OSError):
-                if str(self.folder) in pathlib.Path(f"/proc/{pid}/cmdline").read_text() and plane_site.program_of(pid) == "mosquitto":
-                    os.kill(int(pid), number)
-
-
-def check_json(site, status):
-    text = site.plane("check", "--json", accept=(status,))
-    return [(f["code"], f["text"]) for f in json.loads(text[text.index("{"):])["findings"]]
-
-
-def broker(tally, build):
-    with plane_site.Site(build, f"go-{os.getpid()}") as site:
-        outside = OutsideBroker(site)
-        conf = site.plane_root / "etc/gridplane/gridplane.conf"
-        conf.write_text(conf.read_text() + BROKER_KEYS.format(root=outside.state / "ca/root.crt"))
-        conf.chmod(0o600)
-        with tally.step("check names the certificate for the outside broker that is missing"):
-            found = check_json(site, 1)
-            expect(any(code == "certificate.unreadable" and "plane.crt" in text for code, text in found), found)
-        certificate, key = outside.authority.issue("gridplane")
-        (conf.parent / "plane.crt").write_bytes(certificate.read_bytes())
-        (conf.parent / "plane.key").write_bytes(key.read_bytes())
-        (conf.parent / "plane.key").chmod(0o600)
-        site.stop_plane()
-        with tally.step("check names the broker that does not answer, and what happens then"):
-            found = check_json(site, 3)
-            expect(any(code == "part.unreachable" and "localhost" in text and "8883" in text for code, text in found), found)
-        with tally.step("gridplane starts without its broker, makes the broker's certificate, and waits", needed=True):
-            site.plane_log.unlink()
-            site.start_plane()
-            wait_for("the broker's certificate", (outside.state / "ca/server/broker.crt").exists)
-            names = openssl("x509", "-noout", "-ext", "subjectAltName", "-in", outside.state / "ca/server/broker.crt")
-            expect("DNS:control.grid.example" in names and "DNS:localhost" in names, names)
-        with tally.step("it is ready when the broker is there", needed=True):
-            outside.deliver()
-            outside.start()
-            wait_for("ready", lambda: parts_place.READY in site.plane_words(), 20)
-            expect(not any(program == "mosquitto" for program in map(plane_site.program_of, plane_site.children(site.plane_pid))))
-        with tally.step("check has nothing to say of the broker that runs"):
-            expect(not [text for code, text in check_json(site, 3) if code.startswith("part.")], check_json(site, 3))
-        with tally.step("check says that a broker and gridplane do not believe each other"):
-            (conf.parent / "plane.crt").write_bytes(Authority(site.folder / "forged").issue("gridplane")[0].read_bytes())
-            (conf.parent / "plane.key").write_bytes((site.folder / "forged/gridplane.key").read_bytes())
-            found = check_json(site, 3)
-            expect(any(code == "part.refused" for code, text in found), found)
-            (conf.parent / "plane.crt").write_bytes(certificate.read_bytes())
-            (conf.parent / "plane.key").write_bytes(key.read_bytes())
-        node = site.new_node("branch-1")
-        with tally.step("a node registers and reaches the outside broker through 8443", needed=True):
-            node.start()
-            wait_for("connected", lambda: site.is_connected(node), 20)
-        with tally.step("a tool runs on it"):
-            said = site.plane("node", "tool", "branch-1", "tcp", "repo.grid.example", "443")
-            expect("443" in said and "succeeded" in said, said)
-        with tally.step("a node cannot speak for another through the outside broker"):
-            said = site.run("inet", "mosquitto_pub", "-V", "5", "-h", "localhost", "-p", "8884", "--cafile", site.state / "node/grid-root.pem",
-                            "--cert", node.certificate, "--key", node.key, "-q", "1", "-t", "node/n-other/event", "-m", "x", "-d",
-                            accept=None)
-            expect("uthorized" in said or "135" in said, said)
-            wait_for("the node is back", lambda: site.is_connected(node), 20)
-        with tally.step("the broker is killed and comes back: the node and the plane come back to it"):
-            outside.kill()
-            time.sleep(0.3)
-            outside.start()
-            site.touch_route()
-            wait_for("the plane is back", lambda: site.plane_words().count("connected to the broker") >= 2, 20)
-            wait_for("a tool runs again", lambda: "succeeded" in site.plane(
-                "node", "tool", "branch-1", "--timeout", "2", "tcp", "repo.grid.example", "443", accept=None), 40, 0.5)
-        with tally.step("an event arrives, with its cause"):
-            site.lab("fault", "drop-443")
-            wait_for("the event", lambda: site.plane_rows(
-                "SELECT 1 FROM events WHERE node = ? AND name = 'Repo Connectivity' AND cause = 'tcp.dropped'", node.id), 40, 0.5)
-            site.lab("reset")
-        with tally.step("a removed node is expelled, and the outside broker lets it in no more"):
-            before = (outside.state / "ca/revoked.crl").read_bytes()
-            site.plane("node", "remove", "branch-1", "--yes", accept=None) if "--yes" in site.plane("node", "remove", "--help") \
-                else site.plane("node", "remove", "branch-1")
-            wait_for("the list of revoked certificates", lambda: (outside.state / "ca/revoked.crl").read_bytes() != before, 5)
-            outside.deliver()
-            outside.kill(signal.SIGHUP)
-            said = wait_for("refused", lambda: "refused" in node.words() or "revoked" in node.words(), 20)
-            expect(said)
-            node.stop()
 
 
 # ---- the registry ----
@@ -418,108 +269,6 @@ def proxy(tally, build):
             works(place)
 
 
-# ---- certificates ----
-
-def dates(path):
-    return openssl("x509", "-noout", "-serial", "-enddate", "-in", path)
-
-
-def sign_again(place, certificate, issuer, issuer_key, begin, end):
-    """The same names and key, with other dates: as if time had passed. (openssl x509 takes no dates; the ca command does.)"""
-    folder = place.folder / f"again-{time.monotonic_ns()}"
-    folder.mkdir()
-    (folder / "index").write_text("")
-    (folder / "ca.conf").write_text(
-        "[ca]\ndefault_ca = c\n[c]\ndatabase = {0}/index\nnew_certs_dir = {0}\nrand_serial = yes\ndefault_md = sha256\n"
-        "policy = p\nunique_subject = no\ncopy_extensions = none\npreserve = yes\n[p]\norganizationName = optional\ncommonName = supplied\n"
-        "[e]\nbasicConstraints = {1}\nkeyUsage = critical,{2}\n{3}subjectKeyIdentifier = hash\nauthorityKeyIdentifier = keyid\n".format(
-            folder, *(("critical,CA:TRUE,pathlen:0", "keyCertSign,cRLSign", "") if "intermediate" in certificate.name else
-                      ("critical,CA:FALSE", "digitalSignature",
-                       "extendedKeyUsage = serverAuth\nsubjectAltName = DNS:repo.grid.example,DNS:control.grid.example\n"))))
-    key = certificate.with_suffix(".key")
-    openssl("x509", "-x509toreq", "-in", certificate, "-signkey", key, "-out", folder / "csr")
-    openssl("ca", "-batch", "-notext", "-config", folder / "ca.conf", "-extensions", "e", "-cert", issuer, "-keyfile", issuer_key,
-            "-in", folder / "csr", "-out", folder / "crt", "-startdate", stamp(begin), "-enddate", stamp(end))
-    text = (folder / "crt").read_text()
-    certificate.write_text(text + ("" if "intermediate" in certificate.name else issuer.read_text()))
-    return openssl("x509", "-noout", "-serial", "-in", certificate).strip()
-
-
-def stamp(days):
-    return time.strftime("%Y%m%d%H%M%SZ", time.gmtime(time.time() + days * 86400))
-
-
-def listener(place, node):
-    """A node's long connection, which must live on."""
-    return place.start("stdbuf", "-oL", *place.mqtt_words(node, "mosquitto_sub"), "-k", "20", "-t", f"node/{node[0]}/request", "-d", log=place.folder / "sub.log")
-
-
-def certificates(tally, build):
-    with Place(build, "c") as place:
-        place.write_conf()
-        place.serve()
-        old, victim = place.node(), place.node()
-        ca = place.state / "ca"
-        server, intermediate = ca / "server/gridplane.crt", ca / "intermediate-1.crt"
-        listener(place, old)
-        log = place.folder / "sub.log"
-        wait_for("the node's connection", lambda: "SUBACK" in log.read_text(), 10)
-        with tally.step("a server certificate near its end is renewed while it runs, and no MQTT connection is dropped"):
-            before = sign_again(place, server, intermediate, ca / "intermediate-1.key", -80, 3)
-            place.command("node", "remove", victim[0])
-            wait_for("the renewal", lambda: openssl("x509", "-noout", "-serial", "-in", server).strip() != before, 5)
-            now = dates(server)
-            for port, words in ((443, ()), (8443, ()), (8443, ("-alpn", "mqtt"))):
-                wait_for(f"{port} {words} shows the new one", lambda p=port, w=words: place.served_certificate(p, *w) == now, 15)
-            expect(log.read_text().count("CONNECT\n") == 1 or log.read_text().count("sending CONNECT") == 1, log.read_text())
-            expect("DISCONNECT" not in log.read_text() and place.said().count("connected to the broker") == 1, place.said())
-        with tally.step("the node that was removed for it comes in no more, on either way"):
-            place.ask("/v2/", "--cert", victim[1], "--key", victim[2]).is_status(400, 401, 403)
-            expect("CONNACK (0)" not in place.run(*place.mqtt_words(victim), "-t", f"node/{victim[0]}/status", "-m", "{}", "-d", accept=None))
-        place.end()
-        key, away = ca / "root/root.key", place.folder / "root.key"
-        sign_again(place, intermediate, ca / "root.crt", key, -4 * 365, 365)
-        key.rename(away)
-        with tally.step("without the root's key an intermediate past two thirds of its life goes on to work", needed=True):
-            place.serve()
-            expect(not (ca / "intermediate-2.crt").exists(), "no root key, and yet a new intermediate")
-            works_with(place, old)
-            works_with(place, place.node())
-        place.end()
-        with tally.step("check tells of an intermediate that ends soon while the root's key is away"):
-            kept = intermediate.read_text()
-            away.rename(key)
-            sign_again(place, intermediate, ca / "root.crt", key, -5 * 365, 40)
-            (ca / "bundle.crt").write_text((ca / "root.crt").read_text() + intermediate.read_text())
-            key.rename(away)
-            place.says("certificate.expiring", "root's key", status=3)
-            intermediate.write_text(kept)
-        away.rename(key)
-        with tally.step("with the root's key it is renewed; nodes of the old one and of the new one both work", needed=True):
-            place.serve()
-            expect((ca / "intermediate-2.crt").exists())
-            new = place.node()
-            chain = openssl("verify", "-CAfile", ca / "root.crt", "-untrusted", ca / "intermediate-2.crt", new[1])
-            expect("OK" in chain, chain)
-            works_with(place, old)
-            works_with(place, new)
-        with tally.step("a node of the old intermediate is still revoked, and one of the new one"):
-            for node in (old, new):
-                place.command("node", "remove", node[0])
-            wait_for("both are refused", lambda: all(place.ask("/v2/", "--cert", n[1], "--key", n[2]).status in (400, 401, 403)
-                                                     for n in (old, new)), 10)
-        place.end()
-        with tally.step("three months later everything is renewed by a start alone"):
-            was = dates(server)
-            place.serve("env", f"LD_PRELOAD={place.clock}", f"LAB_CLOCK_SHIFT={100 * 86400}", "ASAN_OPTIONS=verify_asan_link_order=0")
-            expect(dates(server) != was)
-
-
-def works_with(place, node):
-    place.ask("/v2/", "--cert", node[1], "--key", node[2]).is_status(200)
-    place.node_speaks(node)
-
-
 # ---- HTTPS ----
 
 def https(tally, build):
@@ -590,6 +339,14 @@ def check(tally, build):
             place.says("part.unknown", "registry.invalid", status=1)
             place.write_conf("[registry]\nurl = https://localhost:5443\nroot-ca = /nonexistent.pem\n")
             place.says("certificate.unreadable", "/nonexistent.pem", status=1)
+        with tally.step("check names a key that [plane] user cannot read, and one that others can"):
+            certificate, key = Authority(place.folder / "own").issue("gridplane")
+            keys = f"[registry]\nurl = https://localhost:5443\ncertificate = {certificate}\nkey = {key}\n"
+            place.write_conf(keys, "user = nobody\n")
+            place.says("certificate.unreadable", "chown", "nobody", status=1)
+            place.write_conf(keys)
+            key.chmod(0o644)
+            place.says("certificate.unreadable", "chmod 600", status=3)
         with tally.step("check leaves nothing behind"):
             expect(not place.state.exists() and not place.run_folder.exists())
 
