@@ -29,13 +29,17 @@ const struct command *command_find(const char *name)
         return NULL;
 }
 
+static bool is_in_group(const struct command *c, const char *group)
+{
+        size_t length = strlen(group);
+
+        return length == 0 || (str_starts_with(c->name, group) && c->name[length] == ' ');
+}
+
 bool command_is_group(const char *word)
 {
-        size_t length = strlen(word);
-
-        for (size_t i = 0; i < program.command_count; i++)
-                if (str_starts_with(program.commands[i].name, word) &&
-                        program.commands[i].name[length] == ' ')
+        for (size_t i = 0; i < program.command_count && *word; i++)
+                if (is_in_group(&program.commands[i], word))
                         return true;
         return false;
 }
@@ -123,18 +127,33 @@ static void write_sentence(const char *phrase, FILE *to)
                 phrase + 1);
 }
 
-void command_write_overview(FILE *to)
+/* The commands that begin with this word; "" for all. */
+static void write_commands(const char *group, FILE *to)
 {
         int width = 8;
 
         for (size_t i = 0; i < program.command_count; i++)
-                if ((int)strlen(program.commands[i].name) > width)
+                if (is_in_group(&program.commands[i], group) && (int)strlen(program.commands[i].name) > width)
                         width = (int)strlen(program.commands[i].name);
-        fprintf(to, "Usage: %s COMMAND [OPTION]... [ARGUMENT]...\n", program.name);
-        write_sentence(program.purpose, to);
         fputs("\nCommands:\n", to);
         for (size_t i = 0; i < program.command_count; i++)
-                fprintf(to, "  %-*s  %s\n", width, program.commands[i].name, program.commands[i].help);
+                if (is_in_group(&program.commands[i], group))
+                        fprintf(to, "  %-*s  %s\n", width, program.commands[i].name,
+                                program.commands[i].help);
+}
+
+void command_write_group(const char *word, FILE *to)
+{
+        fprintf(to, "Usage: %s %s COMMAND [OPTION]... [ARGUMENT]...\n", program.name, word);
+        write_commands(word, to);
+        fprintf(to, "\n'%s %s COMMAND --help' tells more of a command.\n", program.name, word);
+}
+
+void command_write_overview(FILE *to)
+{
+        fprintf(to, "Usage: %s COMMAND [OPTION]... [ARGUMENT]...\n", program.name);
+        write_sentence(program.purpose, to);
+        write_commands("", to);
         fputs("\nOptions:\n", to);
         write_option(option_row(OPTION_HELP), to);
         write_option(option_row(OPTION_VERSION), to);

@@ -44,7 +44,8 @@ const char *command_suggest(const char *name);
 /* How a command is called: "gridnode tcp [OPTION]... HOST PORT". */
 void command_write_synopsis(const struct command *c, FILE *to);
 void command_write_help(const struct command *c, FILE *to);
-void command_write_overview(FILE *to); /* gridnode --help */
+void command_write_overview(FILE *to);                /* gridnode --help */
+void command_write_group(const char *word, FILE *to); /* gridplane node --help */
 
 /* One paragraph for each exit status: for help and man pages. NULL-terminated pairs. */
 struct exit_meaning {

@@ -94,12 +94,20 @@ static void drop_word(int *argc, char **argv, int at)
         --*argc;
 }
 
-static int group_without_command(struct session *s, const char *group)
+static int group_without_command(struct session *s, const char *group, int argc, char **argv)
 {
+        static const enum option_name names[] = {OPTION_HELP};
+        struct error e = {0};
+        int first;
         struct strv words = {0};
         _cleanup_free_ char *list = NULL;
         int status;
 
+        if (options_parse(argc, argv, names, ELEMENTS(names), &s->settings, &first, &e) == 0 &&
+                s->settings.help) {
+                command_write_group(group, stdout);
+                return EXIT_SUCCESS;
+        }
         for (size_t i = 0; i < program.command_count; i++)
                 if (str_starts_with(program.commands[i].name, group) &&
                         program.commands[i].name[strlen(group)] == ' ')
@@ -124,7 +132,7 @@ static int dispatch(struct session *s, int argc, char **argv)
 
                 at = options_find_command(argc, argv);
                 if (at >= argc)
-                        return group_without_command(s, name);
+                        return group_without_command(s, name, argc, argv);
                 name = xasprintf("%s %s", group, argv[at]);
                 free(group);
                 drop_word(&argc, argv, at);
