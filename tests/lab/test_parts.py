@@ -92,7 +92,8 @@ def images_pass(tally, place, name):
     short = name.split()[0]
     image = place.folder / f"image-{short}"
     manifest, layer, layer_sha = parts_place.make_image(image)
-    operator, viewer, other = place.token(f"push-{short}"), place.token(f"look-{short}", "viewer"), place.token(f"acme-{short}", "operator", "acme")
+    operator, viewer, other = place.token(f"push-{short}"), place.token(f"look-{short}", "viewer"), \
+        place.token(f"acme-{short}", "operator", "acme")
     node, stranger = place.node(), place.node("acme")
     there = "docker://repo.grid.example/default/tool:1"
     trust = ["--dest-cert-dir", place.folder / "trust", "--dest-creds"]
@@ -292,7 +293,10 @@ def https(tally, build):
                                             ("content-security-policy", "default-src")):
                             expect(value in got.headers.get(name, ""), path, name, got.headers)
                         expect("nginx/" not in got.headers.get("server", ""), got.headers)
-        with tally.step("no compression, no resumption, and neither RC4, CBC nor RSA key exchange"):
+        with tally.step("no compression, and no resumption, which would outlive a revocation"):
+            said = place.run("openssl", "s_client", "-connect", "127.0.0.1:443", "-servername", HOSTS[0], "-tls1_2", "-reconnect", accept=None)
+            expect(said.count("New, TLSv1.2") >= 5 and "Reused, " not in said and "Compression: NONE" in said, said[-1500:])
+        with tally.step("neither CBC nor RSA key exchange"):
             for cipher in ("AES128-SHA", "ECDHE-ECDSA-AES128-SHA", "ECDHE-ECDSA-AES256-SHA384"):
                 said = place.run("openssl", "s_client", "-connect", "127.0.0.1:443", "-tls1_2", "-cipher", cipher, accept=None)
                 expect("Cipher is (NONE)" in said or "BEGIN CERT" not in said, cipher, said[-300:])
@@ -308,10 +312,8 @@ def https(tally, build):
                 child = place.start(*words)
                 time.sleep(0.7)
                 node = place.node()
-                began = time.monotonic()
                 place.command("node", "remove", node[0])
-                wait_for("the change in the stream", lambda o=out, n=node: o.exists() and n[0] in o.read_text(), 3, 0.02)
-                expect(time.monotonic() - began < 2.0, f"{time.monotonic() - began} s with the command itself")
+                wait_for("the change in the stream", lambda o=out, n=node: o.exists() and n[0] in o.read_text(), 1, 0.02)
                 child.terminate()
         with tally.step("problems of nginx and of the API are problem details alike"):
             for path in ("/nothing", "/api/v1/nothing", "/v2/"):
