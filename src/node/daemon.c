@@ -1,10 +1,12 @@
 #include "node/daemon_internal.h"
 
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/folder.h"
 #include "base/json.h"
 #include "base/log.h"
 #include "base/privileges.h"
+#include "base/timer.h"
 
 #include <errno.h>
 #include <linux/capability.h>
@@ -13,7 +15,6 @@
 #include <string.h>
 #include <sysexits.h>
 #include <systemd/sd-daemon.h>
-#include <time.h>
 #include <unistd.h>
 
 #define VERB_OUTPUT_MAX    ((size_t)4 << 20)
@@ -30,26 +31,13 @@ double daemon_now_ms(const struct daemon *d)
 
 int64_t daemon_unix_ms(void)
 {
-        struct timespec t;
-
-        clock_gettime(CLOCK_REALTIME, &t);
-        return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+        return clock_unix_ms();
 }
 
 void daemon_arm(struct daemon *d, sd_event_source **source, double delay_ms, sd_event_time_handler_t callback,
         void *userdata)
 {
-        uint64_t at_us = (uint64_t)((daemon_now_ms(d) + delay_ms) * 1000);
-        /* Long waits may be a little longer: fewer wake-ups. */
-        uint64_t accuracy_us = delay_ms > 5000 ? 250000 : 1000;
-
-        if (!*source) {
-                sd_event_add_time(d->event, source, CLOCK_MONOTONIC, at_us, accuracy_us, callback, userdata);
-                return;
-        }
-        sd_event_source_set_time(*source, at_us);
-        sd_event_source_set_time_accuracy(*source, accuracy_us);
-        sd_event_source_set_enabled(*source, SD_EVENT_ONESHOT);
+        timer_arm(d->event, source, delay_ms, callback, userdata);
 }
 
 int daemon_start_verb(struct daemon *d, const char *const *words, double timeout_ms,

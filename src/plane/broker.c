@@ -7,6 +7,7 @@
 #include "base/db.h"
 #include "base/json.h"
 #include "base/log.h"
+#include "base/timer.h"
 #include "net/mqtt.h"
 #include "plane/batch.h"
 #include "plane/broker_target.h"
@@ -88,20 +89,6 @@ static void refuse(struct broker *b, const char *node, const char *what, const s
                 return;
         log_event(LOG_LEVEL_WARNING, "refused a message of a node", "node", node, "what", what, "reason",
                 e->text, NULL);
-}
-
-static void arm(struct broker *b, sd_event_source **source, double delay_ms, sd_event_time_handler_t callback)
-{
-        uint64_t now_us;
-
-        sd_event_now(b->event, CLOCK_MONOTONIC, &now_us);
-        now_us += (uint64_t)(delay_ms * 1000);
-        if (!*source) {
-                sd_event_add_time(b->event, source, CLOCK_MONOTONIC, now_us, 10000, callback, b);
-                return;
-        }
-        sd_event_source_set_time(*source, now_us);
-        sd_event_source_set_enabled(*source, SD_EVENT_ONESHOT);
 }
 
 static void clear_retained(struct broker *b, const char *node, enum topic_kind kind)
@@ -203,7 +190,7 @@ static void not_taken(struct broker *b, const char *node, enum topic_kind kind, 
         if (log_limit_allows(&b->problems, now_us, LOG_WINDOW_US, &suppressed))
                 log_event(LOG_LEVEL_ERROR, "the nodes' states cannot be stored; they are asked for again",
                         "reason", e->text, NULL);
-        arm(b, &b->again, AGAIN_MS, on_again);
+        timer_arm(b->event, &b->again, AGAIN_MS, on_again, b);
 }
 
 static void tell_node(struct broker *b, const char *node)
@@ -287,7 +274,7 @@ static int on_absent(sd_event_source *source, uint64_t at_us, void *userdata)
         }
         strv_done(&nodes);
         if (r < 0 || told == ABSENT_AT_ONCE)
-                arm(b, &b->absent, r < 0 ? AGAIN_MS : ABSENT_AGAIN_MS, on_absent);
+                timer_arm(b->event, &b->absent, r < 0 ? AGAIN_MS : ABSENT_AGAIN_MS, on_absent, b);
         return 0;
 }
 
@@ -399,7 +386,7 @@ static int on_retry(sd_event_source *source, uint64_t at_us, void *userdata)
 
 static void retry_later(struct broker *b)
 {
-        arm(b, &b->retry, backoff_next_ms(&b->backoff, backoff_random()), on_retry);
+        timer_arm(b->event, &b->retry, backoff_next_ms(&b->backoff, backoff_random()), on_retry, b);
 }
 
 static void on_closed(const struct error *e, void *userdata)
@@ -445,7 +432,7 @@ static void on_connected(void *userdata)
         for (struct peer *p = b->peers; p; p = p->hh.next)
                 if (p->notice_version)
                         publish_notice(b, p);
-        arm(b, &b->absent, ABSENT_AFTER_MS, on_absent);
+        timer_arm(b->event, &b->absent, ABSENT_AFTER_MS, on_absent, b);
         log_event(LOG_LEVEL_INFO, "connected to the broker", NULL);
 }
 

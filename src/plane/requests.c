@@ -3,6 +3,7 @@
 #include "base/alloc.h"
 #include "base/cleanup.h"
 #include "base/random.h"
+#include "base/timer.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -10,9 +11,8 @@
 #include <uthash.h>
 #include <utlist.h>
 
-#define SECOND_US       UINT64_C(1000000)
-#define GRACE_US        (10 * SECOND_US)   /* beyond the node's own timeout, and after a cancel */
-#define KEEP_US         (3600 * SECOND_US) /* after the end */
+#define GRACE_MS        10000.0   /* beyond the node's own timeout, and after a cancel */
+#define KEEP_MS         3600000.0 /* after the end */
 #define OUTPUT_MAXIMUM  ((size_t)1 << 20)
 #define ALL_MAXIMUM     ((size_t)64 << 20) /* of all requests together: the oldest that ended go first */
 #define COUNT_MAXIMUM   1024
@@ -142,15 +142,6 @@ static int on_forget(sd_event_source *source, uint64_t now_us, void *userdata)
         return 0;
 }
 
-static void set_timer(struct request *q, uint64_t wait_us, sd_event_time_handler_t handler)
-{
-        uint64_t now_us = 0;
-
-        q->timer = sd_event_source_disable_unref(q->timer);
-        sd_event_now(q->all->event, CLOCK_MONOTONIC, &now_us);
-        sd_event_add_time(q->all->event, &q->timer, CLOCK_MONOTONIC, now_us + wait_us, 100000, handler, q);
-}
-
 /* The one place where a request ends. */
 static void end(struct request *q, enum wire_end why, int status, const char *error)
 {
@@ -160,7 +151,7 @@ static void end(struct request *q, enum wire_end why, int status, const char *er
         q->status = status;
         q->error = xstrdup(error);
         r->running--;
-        set_timer(q, KEEP_US, on_forget);
+        timer_arm(r->event, &q->timer, KEEP_MS, on_forget, q);
         if (r->on_change)
                 r->on_change(q->organisation, q->id, r->userdata);
 }
@@ -240,7 +231,7 @@ static struct request *request_new(
         HASH_ADD_STR(r->by_id, id, q);
         DL_APPEND(r->oldest, q);
         r->running++;
-        set_timer(q, (uint64_t)(w->timeout_s * (double)SECOND_US) + GRACE_US, on_lost);
+        timer_arm(r->event, &q->timer, w->timeout_s * 1000 + GRACE_MS, on_lost, q);
         return q;
 }
 
@@ -306,7 +297,7 @@ int requests_cancel(struct requests *r, const struct actor *by, const char *orga
         if (rc < 0)
                 end(q, END_LOST, 0, "it was cancelled, but the node could not be told: it is not connected");
         else
-                set_timer(q, GRACE_US, on_cancel_unanswered);
+                timer_arm(r->event, &q->timer, GRACE_MS, on_cancel_unanswered, q);
         return 0;
 }
 

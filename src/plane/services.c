@@ -3,6 +3,7 @@
 #include "base/alloc.h"
 #include "base/backoff.h"
 #include "base/cleanup.h"
+#include "base/timer.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -21,16 +22,15 @@
 #define LONGEST_DELAY_MS   30000
 #define LEAST_DELAY_MS     250
 #define STEADY_US          (UINT64_C(60) * 1000000) /* after which a start counts as a good one */
-#define READY_POLL_US      (UINT64_C(100) * 1000)
+#define READY_POLL_MS      100
 #define READY_TIMEOUT_MS   500
 #define RELOAD_PAUSE_US    (UINT64_C(5) * 1000000)
-#define UPKEEP_US          (UINT64_C(60) * 1000000)
+#define UPKEEP_MS          60000
 #define CERTIFICATE_ROUNDS 60 /* of upkeep: once an hour */
 #define STOP_TIMEOUT_MS    5000
 #define CHECK_TIMEOUT_MS   10000
 #define MAX_LOG_BYTES      ((off_t)32 << 20)
 #define SERVER_CERTIFICATE "gridplane"
-#define ACCURACY_US        1000
 
 enum service_state { SERVICE_STOPPED, SERVICE_STARTING, SERVICE_RUNNING, SERVICE_WAITING, SERVICE_EXTERNAL };
 static const char *const state_names[] = {
@@ -131,15 +131,6 @@ static void enter(struct service *v, enum service_state state)
                 v->all->on_change(&seen, v->all->userdata);
 }
 
-static void set_timer(struct services *s, sd_event_source **source, uint64_t after_us,
-        sd_event_time_handler_t handler, void *userdata)
-{
-        *source = sd_event_source_disable_unref(*source);
-        /* Fails only for want of memory or descriptors; then the next upkeep finds what is to be done. */
-        sd_event_add_time_relative(
-                s->event, source, CLOCK_MONOTONIC, after_us, ACCURACY_US, handler, userdata);
-}
-
 static int start_one(struct service *v, struct error *ret_error);
 static bool is_ready(const struct service *v);
 
@@ -159,7 +150,7 @@ static void wait_for_restart(struct service *v)
         double delay_ms = backoff_next_ms(&v->backoff, backoff_random());
 
         v->next_us = now_us(v->all) + (uint64_t)(delay_ms * 1000);
-        set_timer(v->all, &v->timer, (uint64_t)(delay_ms * 1000), on_restart, v);
+        timer_arm(v->all->event, &v->timer, delay_ms, on_restart, v);
         enter(v, SERVICE_WAITING);
 }
 
@@ -198,7 +189,7 @@ static int on_ready_poll(sd_event_source *source, uint64_t now, void *userdata)
         if (is_ready(v))
                 enter(v, SERVICE_RUNNING);
         else
-                set_timer(v->all, &v->timer, READY_POLL_US, on_ready_poll, v);
+                timer_arm(v->all->event, &v->timer, READY_POLL_MS, on_ready_poll, v);
         return 0;
 }
 
@@ -249,7 +240,7 @@ static int start_one(struct service *v, struct error *ret_error)
         }
         v->started_us = now_us(v->all);
         enter(v, SERVICE_STARTING);
-        set_timer(v->all, &v->timer, READY_POLL_US, on_ready_poll, v);
+        timer_arm(v->all->event, &v->timer, READY_POLL_MS, on_ready_poll, v);
         return 0;
 }
 
@@ -425,7 +416,7 @@ int services_start(struct services *s, struct error *ret_error)
                 if (s->items[i].state != SERVICE_EXTERNAL)
                         r = start_one(&s->items[i], ret_error);
         if (r == 0)
-                set_timer(s, &s->upkeep_timer, UPKEEP_US, on_upkeep, s);
+                timer_arm(s->event, &s->upkeep_timer, UPKEEP_MS, on_upkeep, s);
         return r;
 }
 
@@ -464,7 +455,7 @@ static void ask_reload(struct services *s)
         if (s->reload_timer)
                 return;
         if (s->reloaded_us && since < RELOAD_PAUSE_US)
-                set_timer(s, &s->reload_timer, RELOAD_PAUSE_US - since, on_reload, s);
+                timer_arm(s->event, &s->reload_timer, (double)(RELOAD_PAUSE_US - since) / 1000, on_reload, s);
         else
                 reload_nginx(s);
 }
@@ -505,7 +496,7 @@ static int on_upkeep(sd_event_source *source, uint64_t now, void *userdata)
         if (++s->upkeep_rounds % CERTIFICATE_ROUNDS == 0 &&
                 services_certificate(s->settings, s->ca, &changed, &certificate, &key, NULL) == 0 && changed)
                 ask_reload(s);
-        set_timer(s, &s->upkeep_timer, UPKEEP_US, on_upkeep, s);
+        timer_arm(s->event, &s->upkeep_timer, UPKEEP_MS, on_upkeep, s);
         return 0;
 }
 
