@@ -7,7 +7,6 @@
 #include <errno.h>
 #include <math.h>
 #include <string.h>
-#include <time.h>
 
 #define DEFAULT_KEEPALIVE_S 20
 /* TCP, TLS and CONNACK together; many nodes that come back at once make a broker slow. */
@@ -45,22 +44,6 @@ const char *channel_state_to_string(enum channel_state s)
         return "";
 }
 
-double channel_now_ms(void)
-{
-        struct timespec t;
-
-        clock_gettime(CLOCK_MONOTONIC, &t);
-        return (double)t.tv_sec * 1000 + (double)t.tv_nsec / 1e6;
-}
-
-static int64_t unix_now_ms(void)
-{
-        struct timespec t;
-
-        clock_gettime(CLOCK_REALTIME, &t);
-        return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
-
 /* ---- the state: changed here and nowhere else ---- */
 
 static void enter_state(struct channel *c, enum channel_state state, const struct error *why)
@@ -71,14 +54,14 @@ static void enter_state(struct channel *c, enum channel_state state, const struc
                 return;
         c->state = state;
         if (was_connected != is_connected)
-                c->since_unix_ms = unix_now_ms();
+                c->since_unix_ms = clock_unix_ms();
         if (is_connected) {
-                c->connected_ms = channel_now_ms();
+                c->connected_ms = clock_monotonic_ms();
                 c->attempts = 0;
         }
         if (was_connected) {
                 c->untried = c->address_count;
-                if (channel_now_ms() - c->connected_ms >= STABLE_MS)
+                if (clock_monotonic_ms() - c->connected_ms >= STABLE_MS)
                         backoff_reset(&c->backoff);
         }
         if (why)
@@ -156,14 +139,14 @@ void channel_set_addresses(struct channel *c, const struct inet_addr *addresses,
 
 static void try_in(struct channel *c, double delay_ms)
 {
-        c->retry_at_ms = channel_now_ms() + delay_ms;
+        c->retry_at_ms = clock_monotonic_ms() + delay_ms;
         sd_event_source_set_time_relative(c->retry, (uint64_t)(delay_ms * 1000));
         sd_event_source_set_enabled(c->retry, SD_EVENT_ONESHOT);
 }
 
 static bool is_stable(const struct channel *c)
 {
-        return c->state == CHANNEL_CONNECTED && channel_now_ms() - c->connected_ms >= STABLE_MS;
+        return c->state == CHANNEL_CONNECTED && clock_monotonic_ms() - c->connected_ms >= STABLE_MS;
 }
 
 static void wait_and_try(struct channel *c, const struct error *why)
@@ -195,7 +178,7 @@ static void resolve(struct channel *c)
 /* Something speaks for trying at once. Not more often than now and then: whoever calls may be flapping. */
 static void try_soon(struct channel *c)
 {
-        double since_ms = channel_now_ms() - c->tried_ms;
+        double since_ms = clock_monotonic_ms() - c->tried_ms;
         double delay_ms = since_ms < LEAST_BETWEEN_TRIES_MS ? LEAST_BETWEEN_TRIES_MS - since_ms : 0;
 
         if (!c->started || c->state == CHANNEL_CONNECTED)
@@ -208,7 +191,7 @@ static void try_soon(struct channel *c)
                 enter_state(c, CHANNEL_WAITING, NULL);
         }
         backoff_reset(&c->backoff);
-        if (c->retry_at_ms == 0 || channel_now_ms() + delay_ms < c->retry_at_ms)
+        if (c->retry_at_ms == 0 || clock_monotonic_ms() + delay_ms < c->retry_at_ms)
                 try_in(c, delay_ms);
 }
 
@@ -293,7 +276,7 @@ static void on_published(int message_id, bool is_heard, void *userdata)
 /* What the broker tells of us when we are gone. */
 static char *make_will(const struct channel *c)
 {
-        struct wire_status s = {.since_unix_ms = unix_now_ms()};
+        struct wire_status s = {.since_unix_ms = clock_unix_ms()};
         json_t *j;
         char *text;
 
@@ -352,7 +335,7 @@ static int on_retry(sd_event_source *source, uint64_t now_us, void *userdata)
         c->next = (c->next + 1) % c->address_count;
         c->untried -= c->untried > 0;
         c->attempts++;
-        c->tried_ms = channel_now_ms();
+        c->tried_ms = clock_monotonic_ms();
         enter_state(c, CHANNEL_CONNECTING, NULL);
         if (connect_now(c, &e) < 0)
                 attempt_failed(c, &e);
@@ -376,7 +359,7 @@ struct channel *channel_new(const struct channel_options *o, const struct channe
         c->source = o->source;
         c->keepalive_s = o->keepalive_s ? o->keepalive_s : DEFAULT_KEEPALIVE_S;
         c->handlers = *h;
-        c->since_unix_ms = unix_now_ms();
+        c->since_unix_ms = clock_unix_ms();
         c->tried_ms = -LEAST_BETWEEN_TRIES_MS;
         c->backoff = (struct backoff)BACKOFF_INIT(FIRST_DELAY_MS, LONGEST_DELAY_MS, LEAST_DELAY_MS);
         /* Without timers there is no channel: the loop is out of memory. */
@@ -486,7 +469,7 @@ int channel_publish(struct channel *c, enum topic_kind kind, const char *request
 
 void channel_view(const struct channel *c, struct channel_view *ret)
 {
-        double left_ms = c->retry_at_ms > 0 ? c->retry_at_ms - channel_now_ms() : 0;
+        double left_ms = c->retry_at_ms > 0 ? c->retry_at_ms - clock_monotonic_ms() : 0;
 
         *ret = (struct channel_view){.state = c->state,
                 .address = c->current,

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "base/backoff.h"
+#include "base/clock.h"
 #include "node/channel.h"
 
 #include <systemd/sd-event.h>
@@ -55,7 +56,6 @@ struct channel {
         } outbox;
 };
 
-double channel_now_ms(void);
 /* The retained messages: all, or those that the broker did not take. */
 void channel_publish_kept(struct channel *c, bool all);
 

@@ -62,7 +62,7 @@ static int on_new_item(int64_t seq, enum topic_kind kind, const char *payload, s
         c->outbox.last = seq;
         if (p->no.refused_count == refused)
                 c->outbox.items[c->outbox.count++] =
-                        (struct outbox_item){.seq = seq, .length = length, .sent_ms = channel_now_ms()};
+                        (struct outbox_item){.seq = seq, .length = length, .sent_ms = clock_monotonic_ms()};
         return 0;
 }
 
@@ -85,7 +85,7 @@ static int on_old_item(int64_t seq, enum topic_kind kind, const char *payload, s
                 if (r < 0)
                         return r;
                 p->most--;
-                c->outbox.items[p->seen].sent_ms = channel_now_ms();
+                c->outbox.items[p->seen].sent_ms = clock_monotonic_ms();
         }
         p->seen++;
         return 0;
@@ -120,7 +120,7 @@ static void give_up_refused(struct pass *p)
 
 static void arm(struct channel *c, bool is_blocked)
 {
-        double next_ms = is_blocked ? channel_now_ms() + BLOCKED_MS : HUGE_VAL, left_ms;
+        double next_ms = is_blocked ? clock_monotonic_ms() + BLOCKED_MS : HUGE_VAL, left_ms;
 
         for (size_t i = 0; i < c->outbox.count; i++)
                 next_ms = fmin(next_ms, c->outbox.items[i].sent_ms + AGAIN_MS);
@@ -131,7 +131,7 @@ static void arm(struct channel *c, bool is_blocked)
                 sd_event_source_set_enabled(c->outbox.timer, SD_EVENT_OFF);
                 return;
         }
-        left_ms = fmax(next_ms - channel_now_ms(), 0);
+        left_ms = fmax(next_ms - clock_monotonic_ms(), 0);
         sd_event_source_set_time_relative(c->outbox.timer, (uint64_t)(left_ms * 1000) + 1000);
         sd_event_source_set_enabled(c->outbox.timer, SD_EVENT_ONESHOT);
 }
@@ -175,8 +175,8 @@ static int on_timer(sd_event_source *source, uint64_t now_us, void *userdata)
         if (!mqtt_is_connected(c->mqtt))
                 return 0;
         channel_publish_kept(c, false);
-        if (c->outbox.count > 0 && c->outbox.items[0].sent_ms <= channel_now_ms() - AGAIN_MS) {
-                ok = send_again(c, channel_now_ms() - AGAIN_MS, c->outbox.is_quiet ? 1 : OUTBOX_WINDOW);
+        if (c->outbox.count > 0 && c->outbox.items[0].sent_ms <= clock_monotonic_ms() - AGAIN_MS) {
+                ok = send_again(c, clock_monotonic_ms() - AGAIN_MS, c->outbox.is_quiet ? 1 : OUTBOX_WINDOW);
                 c->outbox.is_quiet = true;
         }
         ok = send_new(c) && ok;
@@ -250,7 +250,7 @@ void channel_outbox_acknowledged(struct channel *c, const void *payload, size_t 
         if (c->outbox.is_quiet) {
                 /* It is back: what it may have missed goes at once. */
                 c->outbox.is_quiet = false;
-                ok = send_again(c, channel_now_ms() - BLOCKED_MS, OUTBOX_WINDOW);
+                ok = send_again(c, clock_monotonic_ms() - BLOCKED_MS, OUTBOX_WINDOW);
         }
         ok = send_new(c) && ok;
         arm(c, !ok);

@@ -1,13 +1,13 @@
 #include "plane/batch.h"
 
 #include "base/alloc.h"
+#include "base/clock.h"
 #include "base/json.h"
 #include "base/log.h"
 #include "plane/incidents.h"
 
 #include <errno.h>
 #include <string.h>
-#include <time.h>
 
 #define GATHER_US     20000
 #define ITEMS_MAX     256
@@ -37,14 +37,6 @@ struct batch {
         struct item items[ITEMS_MAX];
         size_t count;
 };
-
-static int64_t now_unix_ms(void)
-{
-        struct timespec t;
-
-        clock_gettime(CLOCK_REALTIME, &t);
-        return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
 
 static void item_done(struct item *i)
 {
@@ -90,7 +82,7 @@ static void store_item(struct batch *b, struct item *i, int64_t now_ms)
 static int store_items(struct batch *b, struct item *items, size_t count, struct error *ret_error)
 {
         struct db *db = plane_store_db(b->store);
-        int64_t now_ms = now_unix_ms();
+        int64_t now_ms = clock_unix_ms();
         int r = db_begin(db, ret_error);
 
         if (r < 0)
@@ -130,15 +122,15 @@ static void note_incident(struct batch *b, const struct item *i)
                 return;
         if (e->severity == WIRE_INFO)
                 incidents_report(b->incidents, i->of.organisation, i->node, i->of.site, e->service, NULL,
-                        now_unix_ms());
+                        clock_unix_ms());
         else if (e->diagnosis)
                 incidents_report(b->incidents, i->of.organisation, i->node, i->of.site, e->service,
-                        e->diagnosis, now_unix_ms());
+                        e->diagnosis, clock_unix_ms());
 }
 
 static void tell_incidents(struct batch *b)
 {
-        json_t *changes = incidents_take_changes(b->incidents, now_unix_ms()), *change;
+        json_t *changes = incidents_take_changes(b->incidents, clock_unix_ms()), *change;
         struct error e = {0};
         size_t index;
 
@@ -149,7 +141,7 @@ static void tell_incidents(struct batch *b)
                 const char *id = json_string_value(json_object_get(incident, "id"));
                 bool open = json_is_null(json_object_get(incident, "until"));
 
-                if (plane_incident_save(b->store, organisation, id, incident, open, now_unix_ms(), &e) < 0)
+                if (plane_incident_save(b->store, organisation, id, incident, open, clock_unix_ms(), &e) < 0)
                         log_event(LOG_LEVEL_ERROR, "cannot store an incident", "incident", id, "reason",
                                 e.text, NULL);
                 b->handlers.on_incident(organisation, incident, b->handlers.userdata);

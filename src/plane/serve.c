@@ -1,6 +1,7 @@
 #include "plane/serve.h"
 
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/folder.h"
 #include "base/json.h"
 #include "base/log.h"
@@ -16,7 +17,6 @@
 #include <string.h>
 #include <sysexits.h>
 #include <systemd/sd-daemon.h>
-#include <time.h>
 #include <unistd.h>
 
 #define READY_LOOK_US    100000
@@ -39,14 +39,6 @@ struct plane {
         uint64_t started_us;
         bool said_late;
 };
-
-static int64_t now_unix_ms(void)
-{
-        struct timespec t;
-
-        clock_gettime(CLOCK_REALTIME, &t);
-        return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
 
 /* ---- what the parts tell each other ---- */
 
@@ -103,10 +95,10 @@ static void on_status(const char *node, const struct wire_status *status, void *
 static int write_crl(struct plane *p, struct error *ret_error)
 {
         struct strv serials = {0};
-        int r = plane_certificates_revoked(p->store, now_unix_ms(), &serials, ret_error);
+        int r = plane_certificates_revoked(p->store, clock_unix_ms(), &serials, ret_error);
 
         if (r >= 0)
-                r = ca_write_crl(p->ca, &serials, now_unix_ms() / 1000, ret_error);
+                r = ca_write_crl(p->ca, &serials, clock_unix_ms() / 1000, ret_error);
         strv_done(&serials);
         return r;
 }
@@ -135,7 +127,7 @@ static void maintain_ca(struct plane *p)
 {
         struct error e = {0};
         bool changed = false;
-        int r = ca_maintain(p->ca, now_unix_ms() / 1000, &changed, &e);
+        int r = ca_maintain(p->ca, clock_unix_ms() / 1000, &changed, &e);
 
         if (r >= 0 && changed)
                 r = services_reload(p->services, &e);
@@ -148,7 +140,7 @@ static int on_housekeeping(sd_event_source *source, uint64_t at_us, void *userda
 {
         struct plane *p = userdata;
         struct error e = {0};
-        int r = plane_store_tidy(p->store, now_unix_ms(), &e);
+        int r = plane_store_tidy(p->store, clock_unix_ms(), &e);
 
         if (r < 0)
                 log_event(LOG_LEVEL_ERROR, "old records could not be removed", "reason", e.text, NULL);
@@ -205,7 +197,7 @@ static int add_timers(struct plane *p)
 static int look_before(const struct plane_settings *s)
 {
         struct finding *found = NULL;
-        size_t count = preflight(s, now_unix_ms(), &found);
+        size_t count = preflight(s, clock_unix_ms(), &found);
         int status = EXIT_SUCCESS;
 
         for (size_t i = 0; i < count; i++) {
@@ -295,7 +287,7 @@ static int open_state(struct plane *p, struct error *ret_error)
         int r = folder_check_file(s->paths.state, "plane.db", ret_error);
 
         if (r >= 0)
-                r = ca_open(ca, now_unix_ms() / 1000, &p->ca, ret_error);
+                r = ca_open(ca, clock_unix_ms() / 1000, &p->ca, ret_error);
         if (r >= 0)
                 r = plane_store_open(db, &p->store, ret_error);
         if (r >= 0)

@@ -3,6 +3,7 @@
 
 #include "base/alloc.h"
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/text.h"
 
 #include <dirent.h>
@@ -32,14 +33,6 @@ static void cleanup_dir(DIR **d)
 {
         if (*d)
                 closedir(*d);
-}
-
-static int64_t now_ms(void)
-{
-        struct timespec t;
-
-        clock_gettime(CLOCK_MONOTONIC, &t);
-        return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
 static void sleep_ms(long ms)
@@ -143,11 +136,11 @@ static bool wait_end(pid_t pid, int timeout_ms)
 {
         _cleanup_close_ int fd = (int)syscall(SYS_pidfd_open, pid, 0U);
         struct pollfd p = {.fd = fd, .events = POLLIN};
-        int64_t until = now_ms() + timeout_ms;
+        double until = clock_monotonic_ms() + timeout_ms;
         int r;
 
         do {
-                int64_t left = until - now_ms();
+                double left = until - clock_monotonic_ms();
 
                 r = poll(&p, 1, left > 0 ? (int)left : 0);
         } while (r < 0 && errno == EINTR);
@@ -229,10 +222,10 @@ static size_t signal_leftovers(const char *program, const char *folder, int sign
 
 static bool wait_swept(const char *program, const char *folder, int timeout_ms)
 {
-        int64_t until = now_ms() + timeout_ms;
+        double until = clock_monotonic_ms() + timeout_ms;
 
         while (signal_leftovers(program, folder, 0) > 0) {
-                if (now_ms() > until)
+                if (clock_monotonic_ms() > until)
                         return false;
                 sleep_ms(20);
         }
