@@ -3,6 +3,7 @@
 
 #include "base/cleanup.h"
 #include "base/text.h"
+#include "net/x509.h"
 
 #include <errno.h>
 #include <openssl/err.h>
@@ -22,19 +23,10 @@
 #define OUTSIDE_WARN_DAYS 30
 #define MAX_CHAIN         64
 
-DEFINE_CLEANUP(X509 *, X509_free);
-
 static void cleanup_file(FILE **f)
 {
         if (*f)
                 fclose(*f);
-}
-
-static int64_t to_unix(const ASN1_TIME *t)
-{
-        struct tm tm;
-
-        return ASN1_TIME_to_tm(t, &tm) == 1 ? (int64_t)timegm(&tm) : 0;
 }
 
 struct kind {
@@ -45,7 +37,8 @@ struct kind {
 
 static void check_one(X509 *x, const char *path, const struct kind *k, int64_t now, struct findings *f)
 {
-        int64_t from = to_unix(X509_get0_notBefore(x)), to = to_unix(X509_get0_notAfter(x));
+        int64_t from = x509_time_to_unix(X509_get0_notBefore(x)),
+                to = x509_time_to_unix(X509_get0_notAfter(x));
         char text[32];
 
         if (now < from) {
@@ -81,7 +74,8 @@ static void check_bundle(const char *path, int64_t now, struct findings *f)
                         break;
                 if (i == 0)
                         check_one(x, path, &root, now, f);
-                else if (!newest || to_unix(X509_get0_notAfter(x)) > to_unix(X509_get0_notAfter(newest))) {
+                else if (!newest || x509_time_to_unix(X509_get0_notAfter(x)) >
+                                            x509_time_to_unix(X509_get0_notAfter(newest))) {
                         X509_free(newest);
                         newest = TAKE_PTR(x);
                 }

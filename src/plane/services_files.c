@@ -84,16 +84,11 @@ const char *services_find_stream_module(void)
         return NULL;
 }
 
-static void cleanup_strv(struct strv *v)
-{
-        strv_done(v);
-}
-
 /* An outside broker must show nodes a certificate of our root for the name that they ask for: it is kept in
  * order beside our servers' own, for its operator to take. */
 static int keep_broker_certificate(const struct plane_settings *s, struct ca *ca, struct error *ret_error)
 {
-        _cleanup_(cleanup_strv) struct strv hosts = {0};
+        _cleanup_(strv_done) struct strv hosts = {0};
         _cleanup_free_ char *certificate = NULL, *key = NULL;
         bool changed;
 
@@ -108,7 +103,7 @@ static int keep_broker_certificate(const struct plane_settings *s, struct ca *ca
 int services_certificate(const struct plane_settings *s, struct ca *ca, bool *ret_changed,
         char **ret_certificate, char **ret_key, struct error *ret_error)
 {
-        _cleanup_(cleanup_strv) struct strv hosts = {0};
+        _cleanup_(strv_done) struct strv hosts = {0};
 
         if (s->broker_url) {
                 int r = keep_broker_certificate(s, ca, ret_error);

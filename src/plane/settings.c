@@ -25,11 +25,6 @@
 
 DEFINE_CLEANUP(struct keyfile *, keyfile_free);
 
-static void cleanup_strv(struct strv *v)
-{
-        strv_done(v);
-}
-
 static void replace(char **member, char *value)
 {
         free(*member);
@@ -146,7 +141,7 @@ static int add_listen(const struct value *v, const char *item, const struct endp
 
 static int parse_listen(const struct value *v, struct plane_settings *s, struct error *ret_error)
 {
-        _cleanup_(cleanup_strv) struct strv items = {0};
+        _cleanup_(strv_done) struct strv items = {0};
         _cleanup_free_ char *commas = xstrdup(v->text);
         int r;
 
@@ -209,7 +204,7 @@ static int parse_profile_name(const struct value *v, struct plane_settings *s, s
 
 static int parse_ranges(const struct value *v, struct plane_settings *s, struct error *ret_error)
 {
-        _cleanup_(cleanup_strv) struct strv items = {0};
+        _cleanup_(strv_done) struct strv items = {0};
         char text[INET_ADDR_TEXT];
 
         strv_split(&items, v->text, ';');
@@ -229,7 +224,7 @@ static int parse_ranges(const struct value *v, struct plane_settings *s, struct 
 
 static int parse_addresses(const struct value *v, struct strv *ret, struct error *ret_error)
 {
-        _cleanup_(cleanup_strv) struct strv items = {0};
+        _cleanup_(strv_done) struct strv items = {0};
         char text[INET_ADDR_TEXT];
 
         strv_split(&items, v->text, ';');
