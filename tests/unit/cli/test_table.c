@@ -73,8 +73,8 @@ static void test_other_letters(void **state)
 static void test_what_could_harm_a_terminal(void **state)
 {
         (void)state;
-        expect("[{\"name\":\"a\\u001b[2Jb\\nc\\td\"}]", "NAME                     CONNECTED  CAUSE  NODES\n"
-                                                        "a\\x1B[2Jb\\x0Ac\\x09d  -          -      -\n");
+        expect("[{\"name\":\"a\\u001b[2Jb\\nc\\td\"}]", "NAME                 CONNECTED  CAUSE  NODES\n"
+                                                        "a\\x1b[2Jb\\x0ac\\x09d  -          -      -\n");
 }
 
 static void test_long_cells_are_cut(void **state)
