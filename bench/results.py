@@ -75,11 +75,12 @@ def scheduling():
     return f"{name} priority, niceness {os.getpriority(os.PRIO_PROCESS, 0)}"
 
 
-def about(quick):
+def about(quick, is_built_here):
     cpu = re.search(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.M)
     memory = int(re.search(r"MemTotal:\s+(\d+)", Path("/proc/meminfo").read_text()).group(1))
     release = re.search(r'^PRETTY_NAME="(.*)"$', Path("/etc/os-release").read_text(), re.M)
-    return {"date": time.strftime("%Y-%m-%d", time.gmtime()), "revision": revision(), "quick": quick,
+    return {"date": time.strftime("%Y-%m-%d", time.gmtime()), "quick": quick,
+            "revision": revision() if is_built_here else "as it was in a build folder",
             "machine": f"{cpu.group(1) if cpu else os.uname().machine}, {os.cpu_count()} cores, "
                        f"{memory / 1048576:.1f} GiB, {release.group(1) if release else ''}, Linux {os.uname().release}",
             "versions": "; ".join([first_line(["mosquitto", "-h"]), first_line(["nginx", "-v"]),
