@@ -64,6 +64,8 @@ static void write_dns(const json_t *status)
                 text_add(&t, "Working");
         else if (str_equal(state, "unknown"))
                 text_add(&t, "Not tested yet");
+        else if (failed == 0)
+                text_add(&t, "Working, one probe failed");
         else if (failed < (long long)count)
                 text_addf(&t, "Working, but %lld of %zu servers do not answer right", failed, count);
         else

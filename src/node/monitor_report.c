@@ -223,7 +223,8 @@ static void take_service(struct monitor *m, struct subject *s, const json_t *rep
 
 /* ---- DNS ---- */
 
-/* 1: the server answered for this host over UDP; 0: it did not; -1: it was not asked. */
+/* 1: the server answered for this host over UDP; 0: it did not; -1: it was not asked. What was bound to the
+ * WAN's device shows that a route takes the others: no lookup of the node goes that way. */
 static int answered(const json_t *report, const struct inet_addr *server, const char *host)
 {
         const json_t *m;
@@ -240,7 +241,7 @@ static int answered(const json_t *report, const struct inet_addr *server, const 
                         !str_equal(text_of(detail, "transport"), "udp") ||
                         (host && !str_equal(text_of(detail, "name"), host)) ||
                         json_integer_value(json_object_get(detail, "dns_type")) != 1 ||
-                        str_equal(text_of(m, "outcome"), "not-tested"))
+                        *text_of(detail, "interface") || str_equal(text_of(m, "outcome"), "not-tested"))
                         continue;
                 if (str_equal(text_of(m, "outcome"), "ok"))
                         return 1;
