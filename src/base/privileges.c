@@ -13,17 +13,19 @@
 static int keep_capabilities(const int *kept, size_t count)
 {
         struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
-        struct __user_cap_data_struct data[2] = {0};
+        struct __user_cap_data_struct had[2] = {0}, data[2] = {0};
 
-        for (size_t i = 0; i < count; i++) {
-                data[0].permitted |= 1u << kept[i];
-                data[0].effective |= 1u << kept[i];
-                data[0].inheritable |= 1u << kept[i];
-        }
+        if (syscall(SYS_capget, &header, had) < 0)
+                return -errno;
+        /* A container's root may not have all of them: what needs the missing one says so then. */
+        for (size_t i = 0; i < count; i++)
+                data[0].permitted |= had[0].permitted & 1u << kept[i];
+        data[0].effective = data[0].inheritable = data[0].permitted;
         if (syscall(SYS_capset, &header, data) < 0)
                 return -errno;
         for (size_t i = 0; i < count; i++)
-                if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, kept[i], 0, 0) < 0)
+                if (data[0].permitted & 1u << kept[i] &&
+                        prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, kept[i], 0, 0) < 0)
                         return -errno;
         return 0;
 }

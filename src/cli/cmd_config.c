@@ -90,17 +90,6 @@ static int write_json(const struct enrol_config *c)
         return stop_signal() ? 128 + stop_signal() : EXIT_SUCCESS;
 }
 
-/* The daemon, which reads no messages, tells the control plane why. */
-static void write_problem(const struct error *e)
-{
-        _cleanup_free_ char *safe = str_printable(e->text, strlen(e->text), sizeof e->text), *text = NULL;
-        json_t *j = json_pack("{s:i,s:s}", "status", 0, "error", safe);
-
-        text = json_to_text(j);
-        json_decref(j);
-        puts(text);
-}
-
 static int report(const struct session *s, const struct enrol_config *c)
 {
         struct writer *w;
@@ -124,11 +113,9 @@ int cmd_config(struct session *s)
 
         if (status != EXIT_SUCCESS)
                 return status;
-        if (enrol_fetch_config(&n, s->settings.etag, enrolment_timeout_ms(s), &c, &e) < 0) {
-                if (s->settings.json)
-                        write_problem(&e);
+        if (enrol_fetch_config(&n, s->settings.etag, enrolment_timeout_ms(s), &c, &e) < 0)
                 status = enrolment_fail(s, &e);
-        } else
+        else
                 status = report(s, &c);
         enrol_config_done(&c);
         node_settings_done(&n);

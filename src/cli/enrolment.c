@@ -1,8 +1,10 @@
 #include "cli/enrolment.h"
 
 #include "base/cleanup.h"
+#include "base/json.h"
 
 #include <errno.h>
+#include <string.h>
 #include <sysexits.h>
 
 int enrolment_load(struct session *s, struct node_settings *ret)
@@ -19,6 +21,17 @@ double enrolment_timeout_ms(const struct session *s)
         return s->settings.budget_s > 0 ? s->settings.budget_s * 1000 : ENROLMENT_PATIENCE_MS;
 }
 
+/* The daemon, which reads no messages, tells the reason. */
+static void write_problem(const struct error *e)
+{
+        _cleanup_free_ char *safe = str_printable(e->text, strlen(e->text), sizeof e->text), *text = NULL;
+        json_t *j = json_pack("{s:s}", "error", safe);
+
+        text = json_to_text(j);
+        json_decref(j);
+        puts(text);
+}
+
 int enrolment_fail(const struct session *s, const struct error *e)
 {
         static const struct {
@@ -30,6 +43,8 @@ int enrolment_fail(const struct session *s, const struct error *e)
                 {"tls.failed", EX_UNAVAILABLE}, {"http.timeout", EX_UNAVAILABLE},
                 {"http.failed", EX_UNAVAILABLE}};
 
+        if (s->settings.json)
+                write_problem(e);
         for (size_t i = 0; e->code && i < ELEMENTS(kinds); i++)
                 if (str_starts_with(e->code, kinds[i].prefix))
                         return session_fail(s, kinds[i].status, "%s", e->text);

@@ -264,21 +264,31 @@ void reach_network_changed(struct reach *r)
 
 /* ---- the certificate ---- */
 
+/* `output`: of "gridnode renew --json", {"error":"…"}. */
+static void tell_not_renewed(struct reach *r, const char *output, size_t length)
+{
+        json_t *j = NULL;
+        const char *why;
+
+        json_parse(output, length, WIRE_MESSAGE_MAXIMUM, "the renewal", &j, NULL);
+        why = json_string_value(json_object_get(j, "error"));
+        daemon_tell(r->daemon, EVENT_CERTIFICATE, WIRE_WARNING, NULL, NULL,
+                "The node's certificate could not be renewed, and it is tried again every 10 minutes: %s",
+                why ? why : "the attempt did not end in time");
+        json_decref(j);
+}
+
 static void on_renew_end(enum wire_end end, int status, const char *output, size_t length, void *userdata)
 {
         struct reach *r = userdata;
         struct error e = {0};
         bool was_failing = r->renew_failed_told;
 
-        (void)output;
-        (void)length;
         r->renew = NULL;
         r->renew_not_before_ms = daemon_now_ms(r->daemon) + RENEW_RETRY_MS;
         if (end != END_EXITED || status != 0) {
                 if (!was_failing)
-                        daemon_tell(r->daemon, EVENT_CERTIFICATE, WIRE_WARNING, NULL, NULL,
-                                "The node's certificate could not be renewed; it is tried again every 10 "
-                                "minutes");
+                        tell_not_renewed(r, output, length);
                 r->renew_failed_told = true;
                 return;
         }
@@ -293,7 +303,7 @@ static void on_renew_end(enum wire_end end, int status, const char *output, size
 
 static void renew_when_due(struct reach *r)
 {
-        static const char *const words[] = {"renew", NULL};
+        static const char *const words[] = {"renew", "--json", NULL};
 
         if (r->renew || daemon_unix_ms() / 1000 < r->renew_unix ||
                 daemon_now_ms(r->daemon) < r->renew_not_before_ms)
