@@ -165,12 +165,12 @@ static int read_config(const struct session *s, const char *file, json_t **ret)
                 *ret = json_loadf(stdin, JSON_REJECT_DUPLICATES, &at);
         } else {
                 if (file_read(file, CONFIG_MAX_BYTES, &text, &length, &e) < 0)
-                        return session_fail(s, EX_NOINPUT, "%s", e.text);
+                        return session_fail(s, EXIT_FAILURE, "%s", e.text);
                 *ret = json_loadb(text, length, JSON_REJECT_DUPLICATES, &at);
         }
         if (!json_is_object(*ret)) {
                 json_decref(*ret);
-                return session_fail(s, EX_DATAERR, "%s:%d: is not a JSON object: %s", file, at.line, at.text);
+                return session_fail(s, EX_CONFIG, "%s:%d: is not a JSON object: %s", file, at.line, at.text);
         }
         return EXIT_SUCCESS;
 }

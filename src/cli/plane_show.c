@@ -7,7 +7,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
-#include <sysexits.h>
 #include <termios.h>
 
 #define PASSWORD_MAX_BYTES 1024
@@ -86,7 +85,7 @@ static int ask_twice(const struct session *s, char *ret)
                 return session_usage_error(
                         s, "there is no terminal to ask for the password: give --password-file");
         if (!ask(terminal, "Password: ", ret) || !ask(terminal, "Again: ", again))
-                status = session_fail(s, EX_NOINPUT, "no password was given");
+                status = session_fail(s, EXIT_FAILURE, "no password was given");
         else if (!str_equal(ret, again))
                 status = session_usage_error(s, "the two passwords are not the same");
         fclose(terminal);
@@ -101,11 +100,11 @@ static int read_file(const struct session *s, const char *path, char *ret)
         bool ok;
 
         if (!from)
-                return session_fail(s, EX_NOINPUT, "%s: %s", path, strerror(errno));
+                return session_fail(s, EXIT_FAILURE, "%s: %s", path, strerror(errno));
         ok = read_line(from, ret);
         if (!is_stdin)
                 fclose(from);
-        return ok ? EXIT_SUCCESS : session_fail(s, EX_NOINPUT, "%s: no password is in it", path);
+        return ok ? EXIT_SUCCESS : session_fail(s, EXIT_FAILURE, "%s: no password is in it", path);
 }
 
 int plane_read_password(const struct session *s, char **ret)
