@@ -162,4 +162,29 @@ def taken_back(s):
             expect(has_route(w, "198.51.100.0/24") and node.is_connected(), routes_of(w))
 
 
-SCENARIOS = [guarded, taken_back, failing]
+def captured(s):
+    with World(s, "cap") as w:
+        node = w.node
+        node.enrol()
+        node.monitor_every(5)
+        node.come_up()
+        follower, out = None, w.folder / "followed"
+        with s.step("without the guard a configured LAN route captures a DNS server: an event with route.captured"):
+            follower = w.start("inet", *w.plane_words("event", "list", "--follow"), log=out)
+            wait_for("it follows", out.read_text)
+            put(w, document([route("198.51.100.48/28")], guard=False))
+            warnings = wait_applied(w, 1)["warnings"]
+            expect([t for t in warnings if "198.51.100.53" in t and "the guard is off" in t], warnings)
+            event = wait_for("the event", lambda: next((e for e in node.events("--severity", "WARNING")), None), 60)
+            cause = event["diagnosis"]["causes"][0]
+            expect(event["name"] == "DNS Resolution" and "198.51.100.53" in event["message"], event)
+            expect((cause["code"], cause["interface"], cause["route"]) ==
+                   ("route.captured", "eth1", "198.51.100.48/28 via 10.20.0.1"), cause)
+            expect(node.is_connected(), "the rest works")
+        with s.step("event list --follow shows it as it comes, with why"):
+            wait_for("it is shown", lambda: event["message"] in out.read_text() and "10.20.0.1" in out.read_text(), 5)
+            follower.send_signal(signal.SIGINT)
+            expect(follower.wait(5) in (-signal.SIGINT, 130), "its exit status", follower.returncode)
+
+
+SCENARIOS = [guarded, taken_back, failing, captured]
