@@ -67,18 +67,22 @@ static bool is_wanted(const struct settings *s, const json_t *event)
                (fits(s->node, event, "node") || fits(s->node, event, "node_name"));
 }
 
+static void write_one(const struct session *s, const json_t *event)
+{
+        if (s->settings.json) {
+                json_dumpf(event, stdout, JSON_COMPACT);
+                putchar('\n');
+        } else
+                event_line_write(event, true);
+        fflush(stdout);
+}
+
 static int on_stream(const char *name, json_t *data, void *userdata)
 {
         const struct session *s = userdata;
 
-        if (!str_equal(name, "event") || !is_wanted(&s->settings, data))
-                return 0;
-        if (s->settings.json) {
-                json_dumpf(data, stdout, JSON_COMPACT);
-                putchar('\n');
-        } else
-                event_line_write(data, true);
-        fflush(stdout);
+        if (str_equal(name, "event") && is_wanted(&s->settings, data))
+                write_one(s, data);
         return 0;
 }
 
@@ -94,7 +98,7 @@ static int show_events(const struct session *s, const char *path)
                 plane_show_json(list);
         /* The newest first in the API; people read downwards. */
         for (size_t i = json_array_size(items); i > 0 && !(s->settings.json && !s->settings.follow); i--)
-                on_stream("event", json_array_get(items, i - 1), (void *)s);
+                write_one(s, json_array_get(items, i - 1));
         if (!s->settings.json && json_array_size(items) == 0 && !s->settings.follow)
                 puts("No events.");
         json_decref(list);
