@@ -10,6 +10,7 @@
 #include "base/timer.h"
 #include "net/mqtt.h"
 #include "plane/batch.h"
+#include "plane/broker_sent.h"
 #include "plane/broker_target.h"
 #include "plane/expulsions.h"
 #include "plane/presence.h"
@@ -54,6 +55,7 @@ struct broker {
         struct batch *batch;
         struct peer *peers;
         struct expulsions *expulsions;
+        struct broker_sent *sent;
         struct broker_counts counts;
         unsigned connections;      /* to the broker, so far */
         struct log_limit problems; /* of the database */
@@ -394,6 +396,7 @@ static void on_closed(const struct error *e, void *userdata)
         struct broker *b = userdata;
 
         b->mqtt = mqtt_free(b->mqtt, false);
+        broker_sent_clear(&b->sent);
         /* At the start the broker needs a moment; after that it is told once. */
         if (b->counts.connected || b->backoff.attempt == TOLD_AT)
                 log_event(LOG_LEVEL_WARNING, "no connection to the broker", "code", e->code, "reason",
@@ -436,11 +439,21 @@ static void on_connected(void *userdata)
         log_event(LOG_LEVEL_INFO, "connected to the broker", NULL);
 }
 
+static void on_published(int message_id, bool is_heard, void *userdata)
+{
+        struct broker *b = userdata;
+        _cleanup_free_ struct broker_sent *s = broker_sent_take(&b->sent, message_id);
+
+        if (s && !is_heard && b->handlers.on_unheard)
+                b->handlers.on_unheard(s->node, s->request, b->handlers.userdata);
+}
+
 static int start_connection(struct broker *b)
 {
         struct mqtt_handlers h = {.on_connected = on_connected,
                 .on_closed = on_closed,
                 .on_message = on_message,
+                .on_published = on_published,
                 .userdata = b};
         struct error e = {0};
         int r = broker_target_connect(&b->target, b->event, CLIENT_ID, &h, &b->mqtt, &e);
@@ -452,21 +465,20 @@ static int start_connection(struct broker *b)
 
 /* ---- what the plane says ---- */
 
-static int publish_json(struct broker *b, enum topic_kind kind, const char *node, json_t *stolen)
-{
-        char topic[TOPIC_MAXIMUM];
-        _cleanup_free_ char *payload = json_to_text(stolen);
-
-        json_decref(stolen);
-        if (!b->counts.connected)
-                return -ENOTCONN;
-        topic_format(topic, kind, node, NULL);
-        return mqtt_publish(b->mqtt, topic, payload, strlen(payload), 1, false, NULL);
-}
-
 int broker_request(struct broker *b, const char *node, const struct wire_request *r)
 {
-        return publish_json(b, TOPIC_REQUEST, node, wire_request_to_json(r));
+        char topic[TOPIC_MAXIMUM];
+        json_auto_t *j = wire_request_to_json(r);
+        _cleanup_free_ char *payload = json_to_text(j);
+        int message_id, rc;
+
+        if (!b->counts.connected)
+                return -ENOTCONN;
+        topic_format(topic, TOPIC_REQUEST, node, NULL);
+        rc = mqtt_publish(b->mqtt, topic, payload, strlen(payload), 1, false, &message_id);
+        if (rc >= 0)
+                broker_sent_add(&b->sent, message_id, node, r->id);
+        return rc;
 }
 
 int broker_notice(struct broker *b, const char *node, int64_t version)
@@ -576,6 +588,7 @@ struct broker *broker_free(struct broker *b)
         sd_event_source_disable_unref(b->again);
         mqtt_free(b->mqtt, true);
         batch_free(b->batch);
+        broker_sent_clear(&b->sent);
         broker_target_done(&b->target);
         HASH_ITER(hh, b->peers, p, next)
         {

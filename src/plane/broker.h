@@ -17,6 +17,8 @@ struct broker_handlers {
          */
         void (*on_change)(const char *organisation, const char *kind, json_t *value, void *userdata);
         void (*on_output)(const char *node, const char *request, const struct wire_output *o, void *userdata);
+        /* A request reached nobody: the node does not listen at the broker. NULL: not told. */
+        void (*on_unheard)(const char *node, const char *request, void *userdata);
         /* A node's status arrived: online or not. */
         void (*on_status)(const char *node, const struct wire_status *status, void *userdata);
         void *userdata;

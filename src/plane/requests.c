@@ -317,6 +317,14 @@ void requests_output(struct requests *r, const char *node, const char *id, const
                 r->on_change(q->organisation, q->id, r->userdata);
 }
 
+void requests_unheard(struct requests *r, const char *node, const char *id)
+{
+        struct request *q = find(r, id);
+
+        if (q && str_equal(q->node, node) && q->end == END_NONE)
+                end(q, END_LOST, 0, "the node is not at the broker just now; try again in a minute");
+}
+
 void requests_node_gone(struct requests *r, const char *node)
 {
         for (struct request *q = r->oldest; q; q = q->next)

@@ -15,6 +15,8 @@ int requests_start(struct requests *r, const struct actor *by, const struct plan
 int requests_cancel(struct requests *r, const struct actor *by, const char *organisation, const char *id,
         int64_t now, struct error *e);
 void requests_output(struct requests *r, const char *node, const char *id, const struct wire_output *o);
+/* The broker had nobody to give it to. */
+void requests_unheard(struct requests *r, const char *node, const char *id);
 void requests_node_gone(struct requests *r, const char *node);
 /* {"id","node","tool","arguments","by","state":"running"|"ended","end","status","error","lines":[{"stream","text"}],
  * "next":N}: lines from `first`. */

@@ -57,6 +57,13 @@ static void on_output(const char *node, const char *request, const struct wire_o
         requests_output(p->requests, node, request, o);
 }
 
+static void on_unheard(const char *node, const char *request, void *userdata)
+{
+        struct plane *p = userdata;
+
+        requests_unheard(p->requests, node, request);
+}
+
 static void on_request_changed(const char *organisation, const char *request, void *userdata)
 {
         struct plane *p = userdata;
@@ -298,8 +305,11 @@ static int open_state(struct plane *p, struct error *ret_error)
 /* The API's socket is there before nginx asks it, the services before the broker's client connects. */
 static int new_parts(struct plane *p, struct error *ret_error)
 {
-        struct broker_handlers h = {
-                .on_change = on_change, .on_output = on_output, .on_status = on_status, .userdata = p};
+        struct broker_handlers h = {.on_change = on_change,
+                .on_output = on_output,
+                .on_unheard = on_unheard,
+                .on_status = on_status,
+                .userdata = p};
         struct api_options o = {.event = p->event,
                 .settings = p->settings,
                 .store = p->store,

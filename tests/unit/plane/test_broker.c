@@ -48,7 +48,7 @@ static struct {
         sd_event *event;
         struct plane_settings settings;
         struct broker *broker;
-        int connects, disconnects, flappings, events, statuses, outputs, node_changes;
+        int connects, disconnects, flappings, events, statuses, outputs, unheard, node_changes;
 } t;
 
 /* ---- mosquitto ---- */
@@ -186,10 +186,20 @@ static void on_status(const char *node, const struct wire_status *status, void *
         t.statuses++;
 }
 
+static void on_unheard(const char *node, const char *request, void *userdata)
+{
+        (void)userdata;
+        assert_string_equal(node, t.w->node);
+        assert_string_equal(request, "r-1");
+        t.unheard++;
+}
+
 static void make_broker(void)
 {
-        const struct broker_handlers h = {
-                .on_change = on_change, .on_output = on_output, .on_status = on_status};
+        const struct broker_handlers h = {.on_change = on_change,
+                .on_output = on_output,
+                .on_unheard = on_unheard,
+                .on_status = on_status};
         struct error e = {0};
 
         must(broker_new(t.event, &t.settings, t.w->store, &h, &t.broker, &e), &e);
@@ -410,9 +420,15 @@ static void test_the_broker_dies_and_comes_back(void **state)
         assert_int_equal(n.notice, 4);
         say_event(&n, 1);
         wait_count(&n.acks, 1);
+        t.unheard = 0; /* the one before may have been told */
         assert_int_equal(broker_request(t.broker, t.w->node, &r), 0);
         wait_count(&n.requests, 1);
+        run(100);
+        assert_int_equal(t.unheard, 0);
         mqtt_free(n.mqtt, true);
+        run(100);
+        assert_int_equal(broker_request(t.broker, t.w->node, &r), 0);
+        wait_count(&t.unheard, 1);
 }
 
 /* A broker that was killed sends no wills: one comes back, one does not. */

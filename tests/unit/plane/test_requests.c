@@ -225,6 +225,23 @@ static void test_node_gone(void **state)
         assert_int_equal(requests_running(w->requests), 0);
 }
 
+/* The broker had nobody to give it to: it is not waited for. */
+static void test_unheard(void **state)
+{
+        struct world *w = *state;
+        struct error e = {0};
+        char id[65];
+
+        assert_int_equal(start(w, 30, id, &e), 0);
+        requests_unheard(w->requests, "n-2", id);
+        requests_unheard(w->requests, "n-1", "r-unknown");
+        assert_int_equal(requests_running(w->requests), 1);
+        requests_unheard(w->requests, "n-1", id);
+        assert_ended(w, id, "lost");
+        requests_unheard(w->requests, "n-1", id);
+        assert_int_equal(requests_running(w->requests), 0);
+}
+
 static void test_cancel(void **state)
 {
         struct world *w = *state;
@@ -321,6 +338,7 @@ int main(void)
                 TEST(test_others),
                 TEST(test_refusals),
                 TEST(test_node_gone),
+                TEST(test_unheard),
                 TEST(test_cancel),
                 TEST(test_bounds),
                 TEST(test_many),
