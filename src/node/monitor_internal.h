@@ -68,7 +68,6 @@ void monitor_reschedule(struct monitor *m, struct subject *s, double now_ms);
 long monitor_find(const struct subject *s, const struct inet_addr *address, size_t service);
 /* Adds an address that was seen; -1 when there are too many. */
 long monitor_learn(struct subject *s, const struct inet_addr *address);
-void monitor_forget(struct subject *s, size_t at);
 /* The result of one attempt at one target. */
 void monitor_judge(struct monitor *m, struct subject *s, size_t at, bool ok, double now_ms);
 /* What time alone brings: the end of flapping, of waiting for others to recover, a diagnosis that had to

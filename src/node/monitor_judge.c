@@ -38,7 +38,7 @@ long monitor_learn(struct subject *s, const struct inet_addr *address)
         return (long)s->count++;
 }
 
-void monitor_forget(struct subject *s, size_t at)
+static void forget_target(struct subject *s, size_t at)
 {
         memmove(&s->targets[at], &s->targets[at + 1], (s->count - at - 1) * sizeof *s->targets);
         s->count--;
@@ -268,7 +268,7 @@ void monitor_judge(struct monitor *m, struct subject *s, size_t at, bool ok, dou
 
         /* What the newest answers no longer name is not the service's any more. */
         if (!ok && !t->is_fixed && s->service && t->named_by == 0 && t->unseen >= FORGET_AFTER) {
-                monitor_forget(s, at);
+                forget_target(s, at);
                 if (s->state == MONITOR_DEGRADED && count_bad(s) == 0)
                         begin_hold(s, now_ms);
                 settle(m, s, now_ms);
