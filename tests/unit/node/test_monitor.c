@@ -41,6 +41,7 @@ struct world {
         int lose;             /* so many of the next attempts at services fail, whatever is up */
         bool lies;            /* the diagnosis finds everything well */
         bool no_diagnosis;    /* it cannot be made */
+        bool is_captured;     /* servers that are down are: a route takes what is meant for them */
         double now_ms;
         struct monitor *m;
         struct asked *asked;
@@ -186,7 +187,8 @@ static json_t *report(const struct world *w)
                                                 "interface", "eth0"));
                         if (!w->lies && !w->server_up[k] && i == 0)
                                 json_array_append_new(
-                                        causes, json_pack("{s:s, s:[], s:[s]}", "code", "dns.timeout",
+                                        causes, json_pack("{s:s, s:[], s:[s]}", "code",
+                                                        w->is_captured ? "route.captured" : "dns.timeout",
                                                         "services", "targets", target));
                 }
         return json_pack("{s:i, s:o, s:o, s:o}", "schema", 1, "services", services, "causes", causes,
@@ -718,6 +720,21 @@ static void test_dns(void **state)
         world_done(&w);
 }
 
+/* Bound to the WAN it answers, and no cause of its own is named: it is as good as down all the same. */
+static void test_a_server_behind_a_captured_route(void **state)
+{
+        struct world w;
+
+        (void)state;
+        world_init(&w, 1, 2, 21);
+        w.is_captured = true;
+        run(&w, 5 * MINUTE);
+        w.server_up[0] = false;
+        run(&w, 5 * MINUTE);
+        assert_events(&w, "DNS Resolution|DNS resolution failed at 198.51.100.53|WARNING|-|diagnosis");
+        world_done(&w);
+}
+
 static void test_both_servers_at_once_are_one_event(void **state)
 {
         (void)state;
@@ -1106,6 +1123,7 @@ int main(void)
                 cmocka_unit_test(test_what_no_probe_sees_ends_by_a_diagnosis),
                 cmocka_unit_test(test_a_report_that_is_none_does_no_harm),
                 cmocka_unit_test(test_dns),
+                cmocka_unit_test(test_a_server_behind_a_captured_route),
                 cmocka_unit_test(test_both_servers_at_once_are_one_event),
                 cmocka_unit_test(test_addresses_are_learnt_and_forgotten),
                 cmocka_unit_test(test_no_address_is_known_and_no_name_resolves),
