@@ -125,14 +125,15 @@ class Test:
 
     # --- victims ---
 
-    def services(self):
-        """Not what is only asked for its version, or what it thinks of its configuration, before a start."""
+    def services(self, program):
+        """Not what is only asked for its version, or what it thinks of its configuration, before a start. The words come last:
+        before it is the program, a child has those of gridplane."""
         return [pid for pid in children(self.plane.process.pid)
-                if folder_of(pid).startswith(str(self.site.plane_root)) and "-t" not in words_of(pid)]
+                if program_of(pid) == program and folder_of(pid).startswith(str(self.site.plane_root)) and "-t" not in words_of(pid)]
 
     def masters(self):
         """nginx has two: that of HTTPS and the splitter."""
-        return [pid for pid in self.services() if program_of(pid) == "nginx"]
+        return self.services("nginx")
 
     def candidates(self, victim):
         if victim == "nginx":
@@ -140,8 +141,7 @@ class Test:
         if victim == "nginx worker":
             return [worker for master in self.masters() for worker in children(master) if program_of(worker) == "nginx"]
         if victim in ("mosquitto", "registry"):
-            program = {"mosquitto": "mosquitto", "registry": "docker-registry"}[victim]
-            return [pid for pid in self.services() if program_of(pid) == program]
+            return self.services({"mosquitto": "mosquitto", "registry": "docker-registry"}[victim])
         return [pid for node in self.daemons if node.process for pid in children(node.process.pid)
                 if program_of(pid) == "gridnode-helper"]
 
