@@ -22,6 +22,7 @@
 #define READY_LOOK_US    100000
 #define READY_LATE_US    30000000 /* then it is said that it takes long */
 #define TIDY_AGAIN_US    100000
+#define REVOKE_AGAIN_US  30000000
 #define MAX_OPEN_FOLDERS 16
 #define HOUSEKEEPING_US  ((uint64_t)60 * 60 * 1000000)
 
@@ -35,7 +36,7 @@ struct plane {
         struct broker *broker;
         struct requests *requests;
         struct api *api;
-        sd_event_source *ready, *housekeeping;
+        sd_event_source *ready, *housekeeping, *revoke_again;
         uint64_t started_us;
         bool said_late;
 };
@@ -110,14 +111,28 @@ static int write_crl(struct plane *p, struct error *ret_error)
         return r;
 }
 
+static void on_revoked(void *userdata);
+
+static int on_revoke_again(sd_event_source *source, uint64_t at_us, void *userdata)
+{
+        (void)source, (void)at_us;
+        on_revoked(userdata);
+        return 0;
+}
+
+/* A removed node could come back as long as the list is not in force: it is tried until it is. */
 static void on_revoked(void *userdata)
 {
         struct plane *p = userdata;
         struct error e = {0};
 
-        if (write_crl(p, &e) < 0 || services_reload(p->services, &e) < 0)
-                log_event(LOG_LEVEL_ERROR, "the list of revoked certificates could not be brought into force",
-                        "reason", e.text, NULL);
+        p->revoke_again = sd_event_source_disable_unref(p->revoke_again);
+        if (write_crl(p, &e) >= 0 && services_reload(p->services, &e) >= 0)
+                return;
+        log_event(LOG_LEVEL_ERROR, "the list of revoked certificates could not be brought into force",
+                "reason", e.text, NULL);
+        sd_event_add_time_relative(
+                p->event, &p->revoke_again, CLOCK_MONOTONIC, REVOKE_AGAIN_US, 0, on_revoke_again, p);
 }
 
 static void on_service(const struct service_view *v, void *userdata)
@@ -341,6 +356,7 @@ static void free_parts(struct plane *p)
 {
         sd_event_source_disable_unref(p->ready);
         sd_event_source_disable_unref(p->housekeeping);
+        sd_event_source_disable_unref(p->revoke_again);
         p->api = api_free(p->api);
         requests_free(p->requests);
         broker_free(p->broker);

@@ -107,7 +107,7 @@ static int run(const char *const *words, char output[OUTPUT_MAX])
         if (pid == 0) {
                 const char *arguments[16] = {executable};
 
-                for (size_t i = 0; words[i] && i < 14; i++)
+                for (size_t i = 0; i < 14 && words[i]; i++)
                         arguments[i + 1] = words[i];
                 dup2(pipes[1], STDOUT_FILENO);
                 dup2(pipes[1], STDERR_FILENO);

@@ -73,9 +73,9 @@ void daemon_arm(struct daemon *d, sd_event_source **source, double delay_ms, sd_
 
         (void)d;
         assert_true(delay_ms > 0);
-        while (i < TIMERS && timers[i].of && timers[i].of != source)
+        while (i < TIMERS - 1 && timers[i].of && timers[i].of != source)
                 i++;
-        assert_true(i < TIMERS);
+        assert_true(!timers[i].of || timers[i].of == source);
         timers[i].of = source;
         timers[i].callback = callback;
         timers[i].userdata = userdata;
