@@ -177,8 +177,8 @@ class Machine:
         return (self.folder / "console").read_text()
 
     def run(self, *words, check=True):
-        """A program of the machine's, as its root."""
-        done = subprocess.run(["nsenter", "-t", str(self.pid), "-m", "-u", "-i", "-n", "-C", "-p", "--", *map(str, words)], text=True,
+        """A program of the machine's, as its root. By its own root folder: the namespace's would be another in a chroot."""
+        done = subprocess.run(["nsenter", "-t", str(self.pid), "-r", "-w", "-m", "-u", "-i", "-n", "-C", "-p", "--", *map(str, words)], text=True,
                               env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}, stdin=subprocess.DEVNULL,
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60)
         expect(not check or done.returncode == 0, words, done.stdout)
