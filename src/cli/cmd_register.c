@@ -83,9 +83,12 @@ int cmd_register(struct session *s)
         status = enrolment_load(s, &n);
         if (status != EXIT_SUCCESS)
                 return status;
-        if (enrol_register(&n, &o, s->settings.again, &e) < 0)
+        if (enrol_register(&n, &o, s->settings.again, &e) < 0) {
                 status = enrolment_fail(s, &e);
-        else
+                if (e.code && str_starts_with(e.code, "tcp."))
+                        fprintf(stderr, "'gridnode trace %s %u' shows where on the way it ends.\n", host,
+                                (unsigned)o.port);
+        } else
                 status = report(s, &n, host);
         node_settings_done(&n);
         return status;

@@ -34,15 +34,21 @@ static void say_unreachable(struct cause *c)
         char *list = cause_target_list(c), hop[96];
 
         if (c->by.known) {
-                cause_say(c, "The DNS server %s cannot be asked: %s refuses UDP and TCP 53 with ICMP.", list,
-                        hop_text(&c->by, hop));
+                cause_say(c, "The DNS server%s %s cannot be asked: %s refuses UDP and TCP 53 with ICMP.",
+                        c->targets.count > 1 ? "s" : "", list, hop_text(&c->by, hop));
                 cause_advise(c, "On %s, allow UDP and TCP 53 from this node to %s.", hop, list);
         } else {
-                cause_say(c, "The DNS server %s answers neither over UDP nor over TCP 53.", list);
+                bool many = c->targets.count > 1;
+
+                cause_say(c, "The DNS server%s %s answer%s neither over UDP nor over TCP 53.",
+                        many ? "s" : "", list, many ? "" : "s");
                 cause_advise(c,
-                        "Check that %s is the right DNS server and is up, and that the firewall allows UDP "
-                        "and "
-                        "TCP 53 to it.",
+                        many ? "Check that %s are the right DNS servers and are up, and that the firewall "
+                               "allows UDP "
+                               "and TCP 53 to them."
+                             : "Check that %s is the right DNS server and is up, and that the firewall "
+                               "allows UDP and "
+                               "TCP 53 to it.",
                         list);
         }
         free(list);
