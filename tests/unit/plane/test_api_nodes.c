@@ -300,7 +300,8 @@ static void test_incidents(void **state)
                 "31 nodes of 4 sites lost 198.51.100.16/28:443 since 10:02 UTC");
 
         assert_int_equal(
-                plane_incident_save(w->store, w->organisation, "i-1", incident, true, clock_unix_ms(), &e), 0);
+                plane_incident_save(w->store, w->organisation, "i-1", incident, true, clock_unix_ms(), &e),
+                0);
         json_decref(incident);
         assert_int_equal(count(w, "/api/v1/incidents"), 1);
         assert_int_equal(count(w, "/api/v1/incidents?open=true"), 1);
