@@ -100,8 +100,8 @@ def refused(s, w, node):
                 ({"schema": 1, "lan": [{"interface": "eth1/../x", "address": "10.20.0.2/24", "routes": []}]}, ["interface"]),
                 ({"schema": 1, "dns": ["nowhere"]}, ["dns"])]:
             put(w, wanted, accept=(64,)).says(*words)
-        put(w, "{", accept=(65,)).says("not a JSON object")
-        put(w, "[]", accept=(65,)).says("not a JSON object")
+        put(w, "{", accept=(78,)).says("not a JSON object")
+        put(w, "[]", accept=(78,)).says("not a JSON object")
         expect(applied(w)["wanted"] == 0, applied(w))
 
 
