@@ -1,5 +1,6 @@
 /* Whether the servers will get their ports, and who has them now. */
 #include "plane/preflight_internal.h"
+#include "plane/services_internal.h"
 
 #include "base/alloc.h"
 #include "base/cleanup.h"
@@ -126,12 +127,25 @@ static bool has_socket(const char *pid, const unsigned long *inodes, size_t coun
         return false;
 }
 
+/* Each server works in a folder of its own below ours. */
+static bool is_our_server(const struct plane_settings *s, pid_t pid)
+{
+        static const char *const names[] = {"nginx", "splitter", "mosquitto", "registry"};
+
+        for (size_t i = 0; i < ELEMENTS(names); i++) {
+                _cleanup_free_ char *folder = xasprintf("%s/services/%s", s->paths.state, names[i]);
+
+                if (service_works_in(pid, folder))
+                        return true;
+        }
+        return false;
+}
+
 /* "nginx (process 812)", or NULL; *ret_is_ours: a server of this root, which the next start stops. */
 static char *find_owner(const struct plane_settings *s, const struct endpoint *e, bool *ret_is_ours)
 {
         static const char *const tables[] = {"/proc/net/tcp", "/proc/net/tcp6"};
         _cleanup_(cleanup_dir) DIR *proc = opendir("/proc");
-        _cleanup_free_ char *services = path_join(s->paths.state, "services/");
         unsigned long inodes[MAX_INODES];
         struct dirent *d;
         size_t count = 0;
@@ -140,15 +154,12 @@ static char *find_owner(const struct plane_settings *s, const struct endpoint *e
         for (size_t i = 0; i < ELEMENTS(tables); i++)
                 count += find_inodes(tables[i], e, inodes + count, MAX_INODES - count);
         while (proc && count > 0 && (d = readdir(proc))) {
-                _cleanup_free_ char *name_path = NULL, *cwd_path = NULL, *name = NULL;
-                char cwd[PATH_MAX] = "";
+                _cleanup_free_ char *name_path = NULL, *name = NULL;
                 size_t length;
 
                 if (d->d_name[0] < '1' || d->d_name[0] > '9' || !has_socket(d->d_name, inodes, count))
                         continue;
-                cwd_path = xasprintf("/proc/%s/cwd", d->d_name);
-                if (readlink(cwd_path, cwd, sizeof(cwd) - 1) > 0)
-                        *ret_is_ours = str_starts_with(cwd, services);
+                *ret_is_ours = is_our_server(s, (pid_t)atol(d->d_name));
                 name_path = xasprintf("/proc/%s/comm", d->d_name);
                 if (file_read(name_path, 64, &name, &length, NULL) < 0)
                         return xasprintf("process %s", d->d_name);

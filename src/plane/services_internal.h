@@ -38,5 +38,7 @@ int service_run(const struct service_command *c, int timeout_ms, struct error *r
 /* Ends every process that has `program`'s name and runs in `folder`: SIGTERM, after 3 s SIGKILL. Returns how
  * many there were. */
 size_t service_sweep(const char *program, const char *folder);
+/* Whether `folder` is the working folder of a process. */
+bool service_works_in(pid_t pid, const char *folder);
 /* The last line of a log that was written from `offset` on; the caller's, NULL for none. */
 char *service_last_line(const char *log, off_t offset);

@@ -174,20 +174,31 @@ int service_run(const struct service_command *c, int timeout_ms, struct error *r
 
 /* ---- what a killed plane left ---- */
 
-static bool link_is(pid_t pid, const char *what, const char *wanted, bool whole)
+/* By what it is and not by its path: a process in another mount namespace, as `ip netns exec` makes them, may
+ * be told with another path to the same folder (proc(5)). */
+bool service_works_in(pid_t pid, const char *folder)
+{
+        struct stat there, here;
+        char path[64];
+
+        snprintf(path, sizeof(path), "/proc/%d/cwd", (int)pid);
+        return stat(path, &there) == 0 && stat(folder, &here) == 0 && there.st_dev == here.st_dev &&
+               there.st_ino == here.st_ino;
+}
+
+/* Its program's name; the file may have been replaced by an update meanwhile. */
+static bool program_is(pid_t pid, const char *wanted)
 {
         char path[64], target[PATH_MAX];
         const char *slash;
         ssize_t length;
 
-        snprintf(path, sizeof(path), "/proc/%d/%s", (int)pid, what);
+        snprintf(path, sizeof(path), "/proc/%d/exe", (int)pid);
         length = readlink(path, target, sizeof(target) - 1);
         if (length < 0)
                 return false;
         target[length] = '\0';
-        if (whole)
-                return str_equal(target, wanted);
-        if (str_ends_with(target, " (deleted)")) /* the package was updated meanwhile */
+        if (str_ends_with(target, " (deleted)"))
                 target[strlen(target) - strlen(" (deleted)")] = '\0';
         slash = strrchr(target, '/');
         return str_equal(slash ? slash + 1 : target, wanted);
@@ -210,7 +221,7 @@ static size_t signal_leftovers(const char *program, const char *folder, int sign
                 fd = (int)syscall(SYS_pidfd_open, (pid_t)pid, 0U);
                 if (fd < 0)
                         continue;
-                if (link_is((pid_t)pid, "cwd", folder, true) && link_is((pid_t)pid, "exe", program, false)) {
+                if (service_works_in((pid_t)pid, folder) && program_is((pid_t)pid, program)) {
                         count++;
                         if (signal_number)
                                 syscall(SYS_pidfd_send_signal, fd, signal_number, NULL, 0U);
