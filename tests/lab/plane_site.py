@@ -60,11 +60,13 @@ def program_of(pid):
         return ""
 
 
-def folder_of(pid):
+def works_in(pid, folders):
+    """Whether one of them is the process's working folder: by itself, since in another mount namespace its path may differ."""
     try:
-        return os.readlink(f"/proc/{pid}/cwd")
+        here = os.stat(f"/proc/{pid}/cwd")
+        return any(os.path.samestat(here, os.stat(folder)) for folder in folders)
     except OSError:
-        return ""
+        return False
 
 
 def words_of(pid):

@@ -17,8 +17,8 @@ import time
 
 sys.dont_write_bytecode = True
 
-from plane_site import (Failed, Site, children, compare, folder_of, program_of, query, sanitizer_words, stop, wait_for,
-                        words_of)  # noqa: E402
+from plane_site import (Failed, Site, children, compare, program_of, query, sanitizer_words, stop, wait_for, words_of,
+                        works_in)  # noqa: E402
 
 DAEMONS, PRODUCERS = 3, 2
 MOST_WAITING = 400  # of a producer: what it must still send in the end
@@ -128,8 +128,9 @@ class Test:
     def services(self, program):
         """Not what is only asked for its version, or what it thinks of its configuration, before a start. The words come last:
         before it is the program, a child has those of gridplane."""
+        folders = list((self.site.plane_root / "var/lib/gridplane/services").iterdir())
         return [pid for pid in children(self.plane.process.pid)
-                if program_of(pid) == program and folder_of(pid).startswith(str(self.site.plane_root)) and "-t" not in words_of(pid)]
+                if program_of(pid) == program and works_in(pid, folders) and "-t" not in words_of(pid)]
 
     def masters(self):
         """nginx has two: that of HTTPS and the splitter."""
