@@ -5,12 +5,12 @@
 #include "base/folder.h"
 #include "base/json.h"
 #include "base/log.h"
+#include "base/loop.h"
 #include "base/privileges.h"
 #include "base/timer.h"
 
 #include <errno.h>
 #include <linux/capability.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sysexits.h>
@@ -216,32 +216,11 @@ static void free_parts(struct daemon *d)
         wire_config_done(&d->config);
 }
 
-static int new_loop(struct daemon *d, struct error *ret_error)
-{
-        sigset_t mask;
-        int r;
-
-        sigemptyset(&mask);
-        sigaddset(&mask, SIGTERM);
-        sigaddset(&mask, SIGINT);
-        sigaddset(&mask, SIGCHLD);
-        sigprocmask(SIG_BLOCK, &mask, NULL);
-        r = sd_event_new(&d->event);
-        if (r >= 0)
-                r = sd_event_add_signal(d->event, NULL, SIGTERM, NULL, NULL);
-        if (r >= 0)
-                r = sd_event_add_signal(d->event, NULL, SIGINT, NULL, NULL);
-        if (r >= 0)
-                r = sd_event_set_watchdog(d->event, true);
-        return r < 0 ? error_set(ret_error, -r, "daemon.loop", "cannot make the event loop: %s", strerror(-r))
-                     : 0;
-}
-
 static int prepare(struct daemon *d, int *ret_lock, struct error *ret_error)
 {
         static const int capabilities[] = {CAP_NET_RAW, CAP_NET_BIND_SERVICE};
         const struct paths *p = &d->settings->paths;
-        int r = new_loop(d, ret_error);
+        int r = loop_new(&d->event, ret_error);
 
         if (r < 0)
                 return r;

@@ -5,6 +5,7 @@
 #include "base/folder.h"
 #include "base/json.h"
 #include "base/log.h"
+#include "base/loop.h"
 #include "base/privileges.h"
 #include "plane/api.h"
 #include "plane/preflight.h"
@@ -13,7 +14,6 @@
 #include <ftw.h>
 #include <linux/capability.h>
 #include <pwd.h>
-#include <signal.h>
 #include <string.h>
 #include <sysexits.h>
 #include <systemd/sd-daemon.h>
@@ -280,27 +280,6 @@ static int prepare(struct plane *p, int *ret_lock, struct error *ret_error)
         return r;
 }
 
-static int new_loop(struct plane *p, struct error *ret_error)
-{
-        sigset_t mask;
-        int r;
-
-        sigemptyset(&mask);
-        sigaddset(&mask, SIGTERM);
-        sigaddset(&mask, SIGINT);
-        sigaddset(&mask, SIGCHLD);
-        sigprocmask(SIG_BLOCK, &mask, NULL);
-        r = sd_event_new(&p->event);
-        if (r >= 0)
-                r = sd_event_add_signal(p->event, NULL, SIGTERM, NULL, NULL);
-        if (r >= 0)
-                r = sd_event_add_signal(p->event, NULL, SIGINT, NULL, NULL);
-        if (r >= 0)
-                r = sd_event_set_watchdog(p->event, true);
-        return r < 0 ? error_set(ret_error, -r, "plane.loop", "cannot make the event loop: %s", strerror(-r))
-                     : 0;
-}
-
 static int open_state(struct plane *p, struct error *ret_error)
 {
         const struct plane_settings *s = p->settings;
@@ -377,7 +356,7 @@ int serve_run(struct plane_settings *s)
                 return status;
         r = prepare(&p, &lock, &e);
         if (r >= 0)
-                r = new_loop(&p, &e);
+                r = loop_new(&p.event, &e);
         if (r >= 0)
                 r = open_state(&p, &e);
         if (r >= 0)
