@@ -14,6 +14,8 @@ import tarfile
 import tempfile
 import time
 
+from plane_site import program_of, works_in
+
 HOSTS = ("repo.grid.example", "control.grid.example")
 NOBODY = 65534
 READY = "the control plane is ready"
@@ -184,14 +186,9 @@ class Place:
 
     def servers(self):
         """Process ids of what runs in folders below the state folder, by name."""
-        found = []
-        for entry in pathlib.Path("/proc").glob("[0-9]*"):
-            try:
-                if os.readlink(entry / "cwd").startswith(f"{self.state}/services/"):
-                    found.append((int(entry.name), (entry / "comm").read_text().strip()))
-            except OSError:
-                pass
-        return found
+        folders = list((self.state / "services").glob("*"))
+        return [(int(entry.name), program_of(entry.name)) for entry in pathlib.Path("/proc").glob("[0-9]*")
+                if works_in(entry.name, folders)]
 
     # ---- asking it ----
 
