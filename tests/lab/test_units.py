@@ -2,234 +2,49 @@
 """The units on a real Debian under systemd: the helper's socket and whom it answers, what it may, the sandbox, the daemon.
 test_units.py BUILD-FOLDER [NAME-PART...]
 
-Boots a root made by mmdebstrap (kept in /var/tmp, named by what is in it) in namespaces of its own, over it an overlay with
-what `meson install` puts there. Needs root. Ends with the line "N passed, N failed"."""
+In a machine of debian_root.py: a bare Debian with what `meson install` puts there. Needs root. Ends with the line "N passed, N failed"."""
 
-import hashlib
 import json
 import os
 import pathlib
-import shutil
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 import traceback
 
-PACKAGES = ["systemd", "systemd-sysv", "iproute2", "procps", "libjansson4", "libnl-3-200", "libsystemd0", "libcurl4", "libc-ares2",
-            "libpcap0.8", "libsqlite3-0", "libmosquitto1", "libmicrohttpd12", "libsodium23", "libssl3", "openssl", "libasan8",
-            "libubsan1"]
-CACHE = pathlib.Path("/var/tmp")
-MASKED = ["apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", "e2scrub_all.timer", "fstrim.timer", "getty@tty1.service",
-          "console-getty.service", "e2scrub_reap.service", "systemd-logind.service", "systemd-networkd.service"]
-CGROUP = pathlib.Path("/sys/fs/cgroup")
+sys.dont_write_bytecode = True
+
+import debian_root  # noqa: E402
+from debian_root import expect, wait_until  # noqa: E402
+
 HELLO = {"op": "hello"}
-WAIT_S = 20
-
-# Becomes the first process of the new namespaces: a Debian, over it what was installed, over it this run's own.
-BOOT = r"""
-set -e
-root=$1 staged=$2 folder=$3
-mount -t tmpfs -o mode=755 tmpfs "$folder"
-mkdir "$folder/upper" "$folder/work" "$folder/root"
-mount -t overlay -o "lowerdir=$staged:$root,upperdir=$folder/upper,workdir=$folder/work" overlay "$folder/root"
-cd "$folder/root"
-mount -t proc proc proc
-mount -t sysfs sysfs sys
-if [ -e /sys/fs/cgroup/cgroup.controllers ]; then
-        mount -t cgroup2 cgroup2 sys/fs/cgroup
-else
-        mount -t tmpfs -o mode=755 tmpfs sys/fs/cgroup
-        for c in cpu cpuacct cpuset memory devices freezer blkio pids; do
-                [ -d "/sys/fs/cgroup/$c" ] || continue
-                mkdir "sys/fs/cgroup/$c"
-                mount -t cgroup -o "$c" cgroup "sys/fs/cgroup/$c"
-        done
-        mkdir sys/fs/cgroup/systemd
-        mount -t cgroup -o none,name=systemd cgroup sys/fs/cgroup/systemd
-fi
-mount -t tmpfs -o mode=755,size=16m tmpfs dev
-mkdir dev/pts dev/shm
-mount -t devpts -o newinstance,ptmxmode=0666,mode=620,gid=5 devpts dev/pts
-ln -s pts/ptmx dev/ptmx
-for n in null zero full random urandom tty; do touch dev/$n; mount --bind /dev/$n dev/$n; done
-for l in fd:fd stdin:fd/0 stdout:fd/1 stderr:fd/2; do ln -s "/proc/self/${l#*:}" "dev/${l%%:*}"; done
-mount -t tmpfs -o mode=755 tmpfs run
-mount -t tmpfs -o mode=1777 tmpfs tmp
-hostname units
-mkdir -p mnt/old
-pivot_root . mnt/old
-umount -l /mnt/old
-exec env -i container=lab PATH=/usr/sbin:/usr/bin:/sbin:/bin TERM=dumb /lib/systemd/systemd --log-target=console --show-status=0 --log-level=warning
-"""
-
-
-def expect(condition, *facts):
-    if not condition:
-        raise AssertionError("\n".join(map(str, facts)))
-
-
-def wait_until(what, condition, seconds=WAIT_S):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        found = condition()
-        if found:
-            return found
-        time.sleep(0.05)
-    raise AssertionError(f"{what}: not within {seconds} s")
 
 
 # ---- the machine ----
 
-def debian_root():
-    """A bare Debian with what the programs are linked with."""
-    name = hashlib.sha256(" ".join(["bookworm", *PACKAGES]).encode()).hexdigest()[:12]
-    root = CACHE / f"gridnode-units-{name}"
-    if not root.exists():
-        print(f"making a Debian in {root}", flush=True)
-        made = pathlib.Path(tempfile.mkdtemp(prefix="gridnode-units-", dir=CACHE))
-        options = [f"--aptopt={option.replace('=', ' ', 1)}" for option in os.environ.get("APT_OPTIONS", "").split()]
-        try:
-            subprocess.run(["mmdebstrap", "--quiet", "--mode=root", "--variant=minbase", f"--include={','.join(PACKAGES)}", *options,
-                            "bookworm", made / "root"], check=True)
-            (made / "root").rename(root)
-        finally:
-            shutil.rmtree(made)
-    return root
+class Units(debian_root.Machine):
+    """eth0 leads to a gateway, a network namespace of its own; eth1 to nowhere."""
+    gateway = None
 
-
-def stage(build, folder):
-    """What `make install` installs, and what a package's scripts and an administrator would do."""
-    subprocess.run(["meson", "install", "-C", build, "--no-rebuild", "--quiet", "--destdir", folder], check=True,
-                   stdout=subprocess.DEVNULL)
-    units = folder / "etc/systemd/system"
-    units.mkdir(parents=True)
-    for name in MASKED:
-        (units / name).symlink_to("/dev/null")
-    (folder / "etc/machine-id").write_text("0123456789abcdef0123456789abcdef\n")
-    # A sanitizer's search for leaks at the end traces the process, which the sandbox forbids; its shadow takes memory.
-    for name in ("gridnode", "gridnode-helper", "gridnode-try"):
-        (units / f"{name}.service.d").mkdir()
-        (units / f"{name}.service.d/sanitizer.conf").write_text("[Service]\nEnvironment=ASAN_OPTIONS=detect_leaks=0\nMemoryMax=infinity\n")
-
-
-class Machine:
-    def __init__(self):
-        self.groups, self.outer, self.gateway, self.log = [], None, None, None
-        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="gridnode-units-run-", dir=CACHE))
-
-    def boot(self, build):
-        root = debian_root()
-        self.staged = self.folder / "staged"
-        self.staged.mkdir()
-        (self.folder / "run").mkdir()
-        stage(build, self.staged)
-        self.prefix = "/usr" if (self.staged / "usr/lib/systemd/system/gridnode.service").exists() else "/usr/local"
-        self.make_groups()
-        self.log = open(self.folder / "console", "w+")
-        self.outer = subprocess.Popen(
-            ["unshare", "-m", "-u", "-i", "-n", "-C", "-p", "-f", "--propagation", "private", "--kill-child=SIGKILL",
-             "bash", "-c", BOOT, "boot", root, self.staged, self.folder / "run"],
-            stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log, preexec_fn=self.enter_groups)
-        self.pid = wait_until("the first process", self.first_process)
-        wait_until("the boot", lambda: self.run("systemctl", "is-system-running", check=False).stdout.strip() in ("running", "degraded"))
-        self.run("systemd-sysusers")
-        self.run("systemd-tmpfiles", "--create", "gridnode.conf")
-        self.users = {line.split(":")[0]: int(line.split(":")[2]) for line in self.read("/etc/passwd").splitlines()}
-        self.make_links()
-
-    def make_links(self):
-        """eth0 leads to a gateway, a network namespace of its own; eth1 to nowhere."""
+    def boot(self, build, dress=None):
+        super().boot(build, dress)
         self.gateway = subprocess.Popen(["unshare", "-n", "sleep", "infinity"])
         wait_until("the gateway", lambda: os.readlink(f"/proc/{self.gateway.pid}/ns/net") != os.readlink("/proc/self/ns/net"))
-        for pid, line in ((self.pid, f"link add eth0 type veth peer name far0 netns {self.gateway.pid}"), (self.pid, "link set eth0 up"),
-                          (self.gateway.pid, "addr add 192.0.2.1/24 dev far0"), (self.gateway.pid, "link set far0 up"),
-                          (self.pid, "addr add 192.0.2.10/24 dev eth0"), (self.pid, "route add default via 192.0.2.1"),
-                          (self.pid, "link add eth1 type veth peer name far1"), (self.pid, "link set far1 up")):
-            subprocess.run(["nsenter", "-t", str(pid), "-n", "ip", *line.split()], check=True)
-
-    def make_groups(self):
-        name = f"gridnode-units-{os.getpid()}"
-        if (CGROUP / "cgroup.controllers").exists():
-            self.groups = [CGROUP / name]
-        else:
-            self.groups = [c / name for c in CGROUP.iterdir() if c.is_dir() and not c.is_symlink() and (c / "cgroup.procs").exists()]
-        for group in self.groups:
-            group.mkdir()
-            for setting in ("cpuset.cpus", "cpuset.mems"):
-                if (group / setting).exists() and (group.parent / setting).exists():
-                    (group / setting).write_text((group.parent / setting).read_text())
-
-    def enter_groups(self):
-        for group in self.groups:
-            (group / "cgroup.procs").write_text("0")
-
-    def first_process(self):
-        expect(self.outer.poll() is None, "it ended", self.console())
-        children = pathlib.Path(f"/proc/{self.outer.pid}/task/{self.outer.pid}/children").read_text().split()
-        if not children or pathlib.Path(f"/proc/{children[0]}/comm").read_text().strip() != "systemd":
-            return None
-        return int(children[0])
-
-    def console(self):
-        return (self.folder / "console").read_text()
-
-    def run(self, *words, check=True):
-        """A program of the machine's, as its root. By its own root folder: the namespace's would be another in a chroot."""
-        done = subprocess.run(["nsenter", "-t", str(self.pid), "-r", "-w", "-m", "-u", "-i", "-n", "-C", "-p", "--", *map(str, words)], text=True,
-                              env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}, stdin=subprocess.DEVNULL,
-                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60)
-        expect(not check or done.returncode == 0, words, done.stdout)
-        return done
-
-    def path(self, inside):
-        return pathlib.Path(f"/proc/{self.pid}/root{inside}")
-
-    def read(self, inside):
-        return self.path(inside).read_text()
-
-    def write(self, inside, text, user="root", mode=0o644):
-        path = self.path(inside)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-        os.chown(path, self.users[user], self.users[user])
-        path.chmod(mode)
-
-    def show(self, unit, what):
-        return self.run("systemctl", "show", "--value", "-p", what, unit).stdout.strip()
-
-    def journal(self, unit):
-        return self.run("journalctl", "-q", "-o", "cat", "-u", unit).stdout
-
-    def main_pid(self, unit):
-        """As this machine sees it: the process in the machine whose own number it is."""
-        wanted = self.show(unit, "MainPID")
-        for status in pathlib.Path("/proc").glob("[0-9]*/status"):
-            try:
-                lines = dict(line.split(":", 1) for line in status.read_text().splitlines() if ":" in line)
-                if os.readlink(status.parent / "ns/pid") != os.readlink(f"/proc/{self.pid}/ns/pid"):
-                    continue
-            except OSError:
-                continue
-            if lines["NSpid"].split()[-1] == wanted:
-                return int(status.parent.name), {key: value.strip() for key, value in lines.items()}
-        raise AssertionError(f"{unit} has no process {wanted}")
+        self.add_link("eth0", self.gateway.pid, "far0")
+        for line in ("addr add 192.0.2.1/24 dev far0", "link set far0 up"):
+            subprocess.run(["nsenter", "-t", str(self.gateway.pid), "-n", "ip", *line.split()], check=True)
+        self.ip("addr", "add", "192.0.2.10/24", "dev", "eth0")
+        self.ip("route", "add", "default", "via", "192.0.2.1")
+        self.ip("link", "add", "eth1", "type", "veth", "peer", "name", "far1")
+        self.ip("link", "set", "far1", "up")
 
     def close(self):
-        for process in (self.outer, self.gateway):
-            if process:
-                process.kill()
-                process.wait()
-        if self.log:
-            self.log.close()
-        for group in self.groups:
-            wait_until("the groups", lambda at=group: not any((folder / "cgroup.procs").read_text() for folder in [at, *at.rglob("*/")]
-                                                             if (folder / "cgroup.procs").exists()), 10)
-            for folder, _, _ in os.walk(group, topdown=False):
-                os.rmdir(folder)
-        shutil.rmtree(self.folder)
+        if self.gateway:
+            self.gateway.kill()
+            self.gateway.wait()
+        super().close()
 
 
 # ---- asking the helper ----
@@ -465,7 +280,7 @@ def main():
     tests = [f for name, f in globals().items() if name.startswith("test_")]
     wanted = [f for f in tests if not sys.argv[2:] or any(part in f.__name__ for part in sys.argv[2:])]
     started = time.monotonic()
-    machine = Machine()
+    machine = Units("units", debian_root.RUNTIME)
     try:
         machine.boot(pathlib.Path(sys.argv[1]).resolve())
         print(f"booted within {time.monotonic() - started:.1f} s", flush=True)
