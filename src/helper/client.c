@@ -3,6 +3,7 @@
 #include "base/alloc.h"
 #include "base/cleanup.h"
 #include "base/json.h"
+#include "base/local_socket.h"
 #include "base/text.h"
 
 #include <errno.h>
@@ -13,7 +14,6 @@
 #include <string.h>
 #include <sys/pidfd.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <sys/wait.h>
 
 #define ANSWER_TIMEOUT_US  ((uint64_t)10 * 1000 * 1000)
@@ -139,19 +139,13 @@ static int attach(struct helper_client *c, int fd, struct error *ret_error)
 
 static int connect_socket(struct helper_client *c, struct error *ret_error)
 {
-        struct sockaddr_un address = {.sun_family = AF_UNIX};
-        _cleanup_close_ int fd = -1;
+        int fd, r = local_connect(c->socket_path, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, &fd);
 
-        if (strlen(c->socket_path) >= sizeof address.sun_path)
-                return error_set(ret_error, ENAMETOOLONG, "helper.failed",
-                        "cannot reach the helper at %s: %s", c->socket_path, strerror(ENAMETOOLONG));
-        str_copy(address.sun_path, sizeof address.sun_path, c->socket_path);
-        fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-        if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof address) < 0)
-                return error_set(ret_error, errno, "helper.failed",
+        if (r < 0)
+                return error_set(ret_error, -r, "helper.failed",
                         "cannot reach the helper at %s: %s; is gridnode-helper.socket started?",
-                        c->socket_path, strerror(errno));
-        return attach(c, TAKE_FD(fd), ret_error);
+                        c->socket_path, strerror(-r));
+        return attach(c, fd, ret_error);
 }
 
 /* ---- a helper of our own ---- */

@@ -3,17 +3,15 @@
 #include "base/alloc.h"
 #include "base/cleanup.h"
 #include "base/json.h"
+#include "base/local_socket.h"
 #include "base/text.h"
 #include "node/control_internal.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <grp.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 
 #define CLIENTS_MAX       32
 #define PENDING_MAX_BYTES ((size_t)8 << 20) /* of answers that a client has not read */
@@ -37,10 +35,7 @@ struct control_client {
 struct control {
         sd_event *event;
         struct control_handlers handlers;
-        struct control_place place;
-        int fd;
-        dev_t device; /* of the socket in the file system */
-        ino_t inode;
+        struct local_socket socket;
         sd_event_source *listener, *pause;
         struct control_client *clients[CLIENTS_MAX];
         size_t count;
@@ -368,80 +363,10 @@ static int on_connect(sd_event_source *source, int listener, uint32_t events, vo
 
 /* ---- the socket ---- */
 
-static int socket_error(const char *path, int number, struct error *ret_error)
-{
-        return error_set(
-                ret_error, number, "control.socket", "cannot listen on %s: %s", path, strerror(number));
-}
-
-/* Removes a socket that nobody listens at, and nothing else. */
-static int clear_place(const char *path, const struct control_place *place, struct error *ret_error)
-{
-        _cleanup_close_ int fd = -1;
-        struct stat st;
-
-        if (lstat(path, &st) < 0)
-                return errno == ENOENT ? 0 : socket_error(path, errno, ret_error);
-        if (S_ISLNK(st.st_mode))
-                return error_set(ret_error, ELOOP, "control.socket",
-                        "cannot listen on %s: a symbolic link is there; remove it", path);
-        if (!S_ISSOCK(st.st_mode))
-                return error_set(ret_error, EEXIST, "control.socket",
-                        "cannot listen on %s: something that is no socket is there; remove it", path);
-        fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-        if (fd < 0)
-                return socket_error(path, errno, ret_error);
-        if (connect(fd, (const struct sockaddr *)&place->address, sizeof place->address) == 0 ||
-                errno == EAGAIN)
-                return error_set(
-                        ret_error, EADDRINUSE, "control.running", "a daemon answers at %s already", path);
-        if (errno != ECONNREFUSED)
-                return socket_error(path, errno, ret_error);
-        return unlink(path) < 0 ? socket_error(path, errno, ret_error) : 0;
-}
-
-/* 0660 and the group's before anybody can connect. A group that does not exist, or that we may not give it
- * to, leaves it to our own: fewer may ask then, never more. */
-static int open_to_group(const char *path, const char *group, struct error *ret_error)
-{
-        _cleanup_free_ char *buffer = xmalloc(65536);
-        struct group entry, *found = NULL;
-
-        if (getgrnam_r(group, &entry, buffer, 65536, &found) == 0 && found &&
-                lchown(path, (uid_t)-1, found->gr_gid) < 0 && errno != EPERM)
-                return socket_error(path, errno, ret_error);
-        return chmod(path, 0660) < 0 ? socket_error(path, errno, ret_error) : 0;
-}
-
-static int listen_at(struct control *control, const char *path, const char *group, struct error *ret_error)
-{
-        mode_t before;
-        struct stat st;
-        int r = clear_place(path, &control->place, ret_error);
-
-        if (r < 0)
-                return r;
-        control->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-        if (control->fd < 0)
-                return socket_error(path, errno, ret_error);
-        before = umask(0177);
-        r = bind(
-                control->fd, (const struct sockaddr *)&control->place.address, sizeof control->place.address);
-        umask(before);
-        if (r < 0 || lstat(path, &st) < 0)
-                return socket_error(path, errno, ret_error);
-        control->device = st.st_dev;
-        control->inode = st.st_ino;
-        r = open_to_group(path, group, ret_error);
-        if (r < 0)
-                return r;
-        return listen(control->fd, BACKLOG) < 0 ? socket_error(path, errno, ret_error) : 0;
-}
-
 static int watch(struct control *control, struct error *ret_error)
 {
         int r = sd_event_add_io(
-                control->event, &control->listener, control->fd, EPOLLIN, on_connect, control);
+                control->event, &control->listener, control->socket.fd, EPOLLIN, on_connect, control);
 
         if (r >= 0)
                 r = sd_event_add_time_relative(control->event, &control->pause, CLOCK_MONOTONIC, PAUSE_US, 0,
@@ -461,10 +386,7 @@ int control_new(sd_event *event, const char *path, const char *group, const stru
 
         control->event = sd_event_ref(event);
         control->handlers = *h;
-        control->fd = -1;
-        r = control_place_open(path, &control->place, ret_error);
-        if (r == 0)
-                r = listen_at(control, path, group, ret_error);
+        r = local_listen(path, 0660, group, BACKLOG, &control->socket, ret_error);
         if (r == 0)
                 r = watch(control, ret_error);
         if (r < 0)
@@ -475,21 +397,13 @@ int control_new(sd_event *event, const char *path, const char *group, const stru
 
 struct control *control_free(struct control *control)
 {
-        struct stat st;
-
         if (!control)
                 return NULL;
         while (control->count > 0)
                 client_remove(control->clients[control->count - 1]);
         sd_event_source_disable_unref(control->listener);
         sd_event_source_disable_unref(control->pause);
-        if (control->fd >= 0)
-                close(control->fd);
-        /* Not the socket of another daemon that has taken the place. */
-        if (control->inode && lstat(control->place.path, &st) == 0 && st.st_dev == control->device &&
-                st.st_ino == control->inode)
-                unlink(control->place.path);
-        control_place_done(&control->place);
+        local_socket_done(&control->socket);
         sd_event_unref(control->event);
         free(control);
         return NULL;

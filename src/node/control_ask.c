@@ -4,12 +4,11 @@
 #include "base/alloc.h"
 #include "base/cleanup.h"
 #include "base/json.h"
+#include "base/local_socket.h"
 #include "base/text.h"
 #include "node/control_internal.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <libgen.h>
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
@@ -17,41 +16,6 @@
 
 #define ANSWER_MAX_BYTES ((size_t)64 << 20) /* of one line: a report with all its measurements */
 #define ERRNO_MAX        4095
-
-/* ---- where it is ---- */
-
-int control_place_open(const char *path, struct control_place *ret, struct error *ret_error)
-{
-        struct control_place p = {.address = {.sun_family = AF_UNIX}, .folder = -1};
-        _cleanup_free_ char *copy = NULL, *folder = NULL, *near = NULL;
-
-        if (strlen(path) >= sizeof p.address.sun_path) {
-                copy = xstrdup(path);
-                folder = xstrdup(path);
-                p.folder = open(dirname(folder), O_PATH | O_DIRECTORY | O_CLOEXEC);
-                if (p.folder < 0)
-                        return error_set(ret_error, errno, "control.socket",
-                                "cannot open the folder of %s: %s", path, strerror(errno));
-                near = xasprintf("/proc/self/fd/%d/%s", p.folder, basename(copy));
-                if (strlen(near) >= sizeof p.address.sun_path) {
-                        close(p.folder);
-                        return error_set(ret_error, ENAMETOOLONG, "control.socket",
-                                "%s is too long for a socket", path);
-                }
-        }
-        str_copy(p.address.sun_path, sizeof p.address.sun_path, near ? near : path);
-        p.path = xstrdup(path);
-        *ret = p;
-        return 0;
-}
-
-void control_place_done(struct control_place *p)
-{
-        if (p->path && p->folder >= 0)
-                close(p->folder);
-        free(p->path);
-        *p = (struct control_place){0};
-}
 
 /* ---- asking ---- */
 
@@ -87,20 +51,9 @@ static int cannot_connect(const char *path, int number, struct error *ret_error)
 /* The connection itself does not wait but for a daemon that accepts nobody. */
 static int connect_to(const char *path, int *ret_fd, struct error *ret_error)
 {
-        struct control_place place = {0};
-        _cleanup_close_ int fd = -1;
-        int r = control_place_open(path, &place, NULL);
+        int r = local_connect(path, SOCK_STREAM | SOCK_CLOEXEC, ret_fd);
 
-        if (r == 0) {
-                fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-                if (fd < 0 || connect(fd, (const struct sockaddr *)&place.address, sizeof place.address) < 0)
-                        r = -errno;
-                control_place_done(&place);
-        }
-        if (r < 0)
-                return cannot_connect(path, -r, ret_error);
-        *ret_fd = TAKE_FD(fd);
-        return 0;
+        return r < 0 ? cannot_connect(path, -r, ret_error) : 0;
 }
 
 static int say(struct question *q, const json_t *request, struct error *ret_error)

@@ -6,9 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 
 #define CONNECTIONS_MAXIMUM 1024U
 #define CONNECTION_MEMORY   ((size_t)64 << 10) /* its first line and headers among it */
@@ -282,34 +279,6 @@ static size_t leave_escapes(void *userdata, struct MHD_Connection *connection, c
         return strlen(s);
 }
 
-static int listen_at(const char *path, mode_t mode, int *ret_fd, struct error *ret_error)
-{
-        struct sockaddr_un address = {.sun_family = AF_UNIX};
-        _cleanup_close_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-        struct stat st;
-        mode_t before;
-        int r;
-
-        if (fd < 0)
-                return error_set(ret_error, errno, "api.socket", "cannot make a socket: %s", strerror(errno));
-        if (strlen(path) >= sizeof address.sun_path)
-                return error_set(ret_error, ENAMETOOLONG, "api.socket",
-                        "%s: a socket's path has at most %zu bytes; choose a shorter --root", path,
-                        sizeof address.sun_path - 1);
-        str_copy(address.sun_path, sizeof address.sun_path, path);
-        /* What a killed plane left; serve holds the lock of this folder. */
-        if (lstat(path, &st) == 0 && S_ISSOCK(st.st_mode))
-                unlink(path);
-        before = umask((mode_t)~mode & 0777);
-        r = bind(fd, (const struct sockaddr *)&address, sizeof address);
-        umask(before);
-        if (r < 0 || listen(fd, CONNECTION_BACKLOG) < 0)
-                return error_set(
-                        ret_error, errno, "api.socket", "%s: cannot listen there: %s", path, strerror(errno));
-        *ret_fd = TAKE_FD(fd);
-        return 0;
-}
-
 static struct MHD_Daemon *start_daemon(struct listener *l, int fd)
 {
         return MHD_start_daemon(MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG, 0, NULL, NULL,
@@ -324,18 +293,16 @@ static struct MHD_Daemon *start_daemon(struct listener *l, int fd)
 static int listener_open(struct listener *l, const char *path, mode_t mode, struct error *ret_error)
 {
         const union MHD_DaemonInfo *info;
-        _cleanup_close_ int fd = -1;
         sd_event *event = l->api->options.event;
-        int r = listen_at(path, mode, &fd, ret_error);
+        int r = local_listen(path, mode, NULL, CONNECTION_BACKLOG, &l->socket, ret_error);
 
         if (r < 0)
                 return r;
-        l->path = xstrdup(path);
-        l->daemon = start_daemon(l, fd);
+        l->daemon = start_daemon(l, l->socket.fd);
         if (!l->daemon)
                 return error_set(
                         ret_error, EIO, "api.socket", "%s: the HTTP server could not be started", path);
-        TAKE_FD(fd); /* the daemon's now */
+        l->socket.fd = -1; /* the daemon's now */
         info = MHD_get_daemon_info(l->daemon, MHD_DAEMON_INFO_EPOLL_FD);
         r = sd_event_add_io(event, &l->io, info->epoll_fd, EPOLLIN, on_io, l);
         if (r >= 0)
@@ -352,9 +319,7 @@ static void listener_close(struct listener *l)
                 MHD_stop_daemon(l->daemon);
         sd_event_source_unref(l->io);
         sd_event_source_unref(l->timer);
-        if (l->path)
-                unlink(l->path);
-        free(l->path);
+        local_socket_done(&l->socket);
 }
 
 int api_new(const struct api_options *o, struct api **ret, struct error *ret_error)

@@ -11,6 +11,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/json.h"
+#include "base/local_socket.h"
 #include "base/log.h"
 
 #include <microhttpd.h>
@@ -49,8 +50,8 @@ const struct route *api_route_find(struct exchange *x);
 struct listener {
         struct api *api;
         struct MHD_Daemon *daemon;
-        bool is_local; /* admin.sock */
-        char *path;
+        bool is_local;              /* admin.sock */
+        struct local_socket socket; /* its descriptor is the daemon's */
         sd_event_source *io, *timer;
 };
 

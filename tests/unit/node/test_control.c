@@ -525,7 +525,7 @@ static void test_what_is_there(void **state)
         (void)state;
         leave_stale_socket();
         start(&d);
-        assert_not_started(EADDRINUSE, "answers at socket already");
+        assert_not_started(EADDRINUSE, "listen on socket: another process answers");
         fd = connect_to("socket"); /* the first one still has it */
         say(&d, fd, "{\"op\":\"status\"}\n");
         assert_hears(fd, "{\"status\":{\"request\":1}}\n" DONE);
