@@ -26,6 +26,48 @@ static bool password_is_fine(struct exchange *x, const char *password)
         return r == 0;
 }
 
+/* ---- what they have in common ---- */
+
+typedef int (*list_function)(
+        struct plane_store *s, const char *organisation, const struct page *p, json_t **ret, struct error *e);
+typedef int (*remove_function)(struct plane_store *s, const struct actor *by, const char *organisation,
+        const char *id, int64_t now, struct error *e);
+
+/* A page of what the organisation has. */
+static void reply_list(struct exchange *x, list_function list)
+{
+        struct error e = {0};
+        json_t *found = NULL;
+        struct page page;
+        int r;
+
+        if (!api_query_page(x, &page))
+                return;
+        r = list(x->api->options.store, x->organisation, &page, &found, &e);
+        api_reply_result(x, r, found, &e);
+}
+
+/* Who may less than before is not to hear on of what he might no more. */
+static void reply_changed(struct exchange *x, int r, const struct error *e)
+{
+        if (r < 0) {
+                api_problem_error(x, r, e);
+                return;
+        }
+        api_streams_end(x->api, x->organisation);
+        api_reply_empty(x, MHD_HTTP_NO_CONTENT);
+}
+
+/* The one that the path names. */
+static void remove_named(struct exchange *x, remove_function remove_it)
+{
+        struct error e = {0};
+        int r = remove_it(
+                x->api->options.store, &x->actor, x->organisation, x->values[0], clock_unix_ms(), &e);
+
+        reply_changed(x, r, &e);
+}
+
 /* ---- users ---- */
 
 struct user_change {
@@ -36,15 +78,7 @@ struct user_change {
 
 void api_users_list(struct exchange *x)
 {
-        struct error e = {0};
-        json_t *list = NULL;
-        struct page page;
-        int r;
-
-        if (!api_query_page(x, &page))
-                return;
-        r = plane_user_list(x->api->options.store, x->organisation, &page, &list, &e);
-        api_reply_result(x, r, list, &e);
+        reply_list(x, plane_user_list);
 }
 
 static void reply_hash_failed(struct exchange *x)
@@ -110,12 +144,7 @@ static void update_user(struct exchange *x, const char *hash)
         int r = plane_user_update(x->api->options.store, &x->actor, x->organisation, c->id,
                 c->has_role ? &c->role : NULL, hash, clock_unix_ms(), &e);
 
-        if (r < 0) {
-                api_problem_error(x, r, &e);
-                return;
-        }
-        api_streams_end(x->api, x->organisation);
-        api_reply_empty(x, MHD_HTTP_NO_CONTENT);
+        reply_changed(x, r, &e);
 }
 
 static void on_changed_hash(struct exchange *x, const char *hash)
@@ -151,39 +180,16 @@ void api_users_update(struct exchange *x)
                 api_hash_password(x, password, on_changed_hash);
 }
 
-static void reply_removed(struct exchange *x, int r, const struct error *e)
-{
-        if (r < 0) {
-                api_problem_error(x, r, e);
-                return;
-        }
-        api_streams_end(x->api, x->organisation);
-        api_reply_empty(x, MHD_HTTP_NO_CONTENT);
-}
-
 void api_users_remove(struct exchange *x)
 {
-        struct error e = {0};
-
-        reply_removed(x,
-                plane_user_remove(
-                        x->api->options.store, &x->actor, x->organisation, x->values[0], clock_unix_ms(), &e),
-                &e);
+        remove_named(x, plane_user_remove);
 }
 
 /* ---- API tokens ---- */
 
 void api_tokens_list(struct exchange *x)
 {
-        struct error e = {0};
-        json_t *list = NULL;
-        struct page page;
-        int r;
-
-        if (!api_query_page(x, &page))
-                return;
-        r = plane_token_list(x->api->options.store, x->organisation, &page, &list, &e);
-        api_reply_result(x, r, list, &e);
+        reply_list(x, plane_token_list);
 }
 
 static void add_token(struct exchange *x, const char *name, enum role role, int64_t expires)
@@ -227,12 +233,7 @@ void api_tokens_add(struct exchange *x)
 
 void api_tokens_remove(struct exchange *x)
 {
-        struct error e = {0};
-
-        reply_removed(x,
-                plane_token_remove(
-                        x->api->options.store, &x->actor, x->organisation, x->values[0], clock_unix_ms(), &e),
-                &e);
+        remove_named(x, plane_token_remove);
 }
 
 /* ---- organisations, audit log ---- */
@@ -274,13 +275,5 @@ void api_organisations_add(struct exchange *x)
 
 void api_audit_list(struct exchange *x)
 {
-        struct error e = {0};
-        json_t *list = NULL;
-        struct page page;
-        int r;
-
-        if (!api_query_page(x, &page))
-                return;
-        r = plane_audit_list(x->api->options.store, x->organisation, &page, &list, &e);
-        api_reply_result(x, r, list, &e);
+        reply_list(x, plane_audit_list);
 }
