@@ -1,6 +1,7 @@
 #include "plane/api_login.h"
 
 #include "base/alloc.h"
+#include "plane/password.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -63,17 +64,6 @@ static struct login *get(struct logins *l, const char *organisation, const char 
         return i;
 }
 
-static int64_t delay_ms(unsigned failures)
-{
-        int64_t delay = LOGIN_FIRST_DELAY_MS;
-
-        if (failures < LOGIN_FREE_FAILURES)
-                return 0;
-        for (unsigned i = LOGIN_FREE_FAILURES; i < failures && delay < LOGIN_LONGEST_MS; i++)
-                delay *= 2;
-        return delay < LOGIN_LONGEST_MS ? delay : LOGIN_LONGEST_MS;
-}
-
 int64_t logins_try(struct logins *l, const char *organisation, const char *name, int64_t now_ms)
 {
         struct login *i = get(l, organisation, name);
@@ -81,6 +71,6 @@ int64_t logins_try(struct logins *l, const char *organisation, const char *name,
         if (i->blocked_until_ms > now_ms)
                 return i->blocked_until_ms - now_ms;
         i->failures++;
-        i->blocked_until_ms = now_ms + delay_ms(i->failures);
+        i->blocked_until_ms = now_ms + password_delay_ms(i->failures);
         return 0;
 }

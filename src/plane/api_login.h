@@ -6,10 +6,7 @@
 
 struct logins; /* opaque */
 
-#define LOGIN_FREE_FAILURES  5
-#define LOGIN_FIRST_DELAY_MS INT64_C(1000) /* from the fifth on; doubles */
-#define LOGIN_LONGEST_MS     INT64_C(900000)
-#define LOGIN_NAMES          4096 /* remembered; the one that is quiet for longest is forgotten */
+#define LOGIN_NAMES 4096 /* remembered; the one that is quiet for longest is forgotten */
 
 struct logins *logins_new(void);
 struct logins *logins_free(struct logins *l);

@@ -273,3 +273,14 @@ int password_is_acceptable(const char *password, struct error *ret_error)
                         ret_error, EINVAL, "password.long", "the password has more than %d bytes", MAX_BYTES);
         return 0;
 }
+
+int64_t password_delay_ms(int64_t failures)
+{
+        int64_t delay_ms = PASSWORD_FIRST_DELAY_MS;
+
+        if (failures < PASSWORD_FREE_FAILURES)
+                return 0;
+        for (int64_t i = PASSWORD_FREE_FAILURES; i < failures && delay_ms < PASSWORD_LONGEST_DELAY_MS; i++)
+                delay_ms *= 2;
+        return delay_ms < PASSWORD_LONGEST_DELAY_MS ? delay_ms : PASSWORD_LONGEST_DELAY_MS;
+}

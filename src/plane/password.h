@@ -5,6 +5,7 @@
 #include "base/error.h"
 
 #include <stdbool.h>
+#include <stdint.h>
 #include <systemd/sd-event.h>
 
 struct passwords; /* opaque */
@@ -19,3 +20,9 @@ int passwords_verify(struct passwords *p, const char *password, const char *hash
         void (*done)(bool right, void *userdata), void *userdata);
 /* At least 12 bytes, at most 1024. 0 or -EINVAL. */
 int password_is_acceptable(const char *password, struct error *ret_error);
+
+#define PASSWORD_FREE_FAILURES    5
+#define PASSWORD_FIRST_DELAY_MS   INT64_C(1000) /* from the fifth wrong one on; doubles */
+#define PASSWORD_LONGEST_DELAY_MS INT64_C(900000)
+/* How long a name is to be blocked after `failures` wrong passwords in a row. */
+int64_t password_delay_ms(int64_t failures);

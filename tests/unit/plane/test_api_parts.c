@@ -3,6 +3,7 @@
 #include "plane/api_limit.h"
 #include "plane/api_login.h"
 #include "plane/api_uri.h"
+#include "plane/password.h"
 
 #include "base/alloc.h"
 #include "base/cleanup.h"
@@ -275,16 +276,17 @@ static void test_logins(void **state)
         struct logins *l = logins_new();
 
         (void)state;
-        for (int i = 0; i < LOGIN_FREE_FAILURES; i++)
+        for (int i = 0; i < PASSWORD_FREE_FAILURES; i++)
                 assert_int_equal(logins_try(l, "o", "alice", 1000), 0);
-        assert_int_equal(logins_try(l, "o", "alice", 1000), LOGIN_FIRST_DELAY_MS);
+        assert_int_equal(logins_try(l, "o", "alice", 1000), PASSWORD_FIRST_DELAY_MS);
         assert_int_equal(logins_try(l, "o", "bob", 1000), 0);
         assert_int_equal(logins_try(l, "p", "alice", 1000), 0);
         assert_int_equal(logins_try(l, "o", "alice", 2000), 0);
-        assert_int_equal(logins_try(l, "o", "alice", 2000), 2 * LOGIN_FIRST_DELAY_MS);
+        assert_int_equal(logins_try(l, "o", "alice", 2000), 2 * PASSWORD_FIRST_DELAY_MS);
         for (int i = 0; i < 40; i++)
-                logins_try(l, "o", "alice", (int64_t)i * LOGIN_LONGEST_MS * 2);
-        assert_int_equal(logins_try(l, "o", "alice", 39 * LOGIN_LONGEST_MS * 2), LOGIN_LONGEST_MS);
+                logins_try(l, "o", "alice", (int64_t)i * PASSWORD_LONGEST_DELAY_MS * 2);
+        assert_int_equal(
+                logins_try(l, "o", "alice", 39 * PASSWORD_LONGEST_DELAY_MS * 2), PASSWORD_LONGEST_DELAY_MS);
         for (int i = 0; i < LOGIN_NAMES + 10; i++) {
                 char name[16];
 

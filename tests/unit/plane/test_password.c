@@ -157,6 +157,18 @@ static void test_acceptable(void **state)
         assert_int_equal(passwords_hash(f->passwords, "short", on_hash, f), -EINVAL);
 }
 
+static void test_delay(void **state)
+{
+        static const struct {
+                int64_t failures, delay_ms;
+        } wanted[] = {{-1, 0}, {0, 0}, {4, 0}, {5, 1000}, {6, 2000}, {7, 4000}, {14, 512000}, {15, 900000},
+                {16, 900000}, {INT64_MAX, 900000}};
+
+        (void)state;
+        for (size_t i = 0; i < sizeof wanted / sizeof wanted[0]; i++)
+                assert_int_equal(password_delay_ms(wanted[i].failures), wanted[i].delay_ms);
+}
+
 /* 64 wait at most; what waits when it ends is dropped, and its callback never called. */
 static void test_queue(void **state)
 {
@@ -201,6 +213,7 @@ int main(void)
                 T(test_salt),
                 T(test_unknown_user_takes_as_long),
                 T(test_acceptable),
+                T(test_delay),
                 T(test_queue),
                 T(test_free_within_the_callback),
         };
