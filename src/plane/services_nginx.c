@@ -157,11 +157,14 @@ static void add_upstreams(struct text *t, const struct plane_settings *s)
 {
         text_addf(t, "  upstream api { server \"unix:%s\" max_fails=0; }\n", s->api_socket);
         text_add(t, "  upstream registry { server ");
-        if (s->registry_url) /* looked up once, at nginx's start: names in proxy_pass would need a resolver */
+        if (s->registry_url) {
+                /* Looked up once, at nginx's start: names in proxy_pass would need a resolver. */
                 add_authority(t, s->registry_host, s->registry_port);
-        else
-                text_addf(t, "\"unix:%s\"", s->registry_socket);
-        text_add(t, " max_fails=0; }\n");
+                /* Its addresses are taken in turn: one that swallows packets is not to cost each time. */
+                text_add(t, " max_fails=1 fail_timeout=5s; }\n");
+        } else {
+                text_addf(t, "\"unix:%s\" max_fails=0; }\n", s->registry_socket);
+        }
         text_addf(t, "  map $host $service { \"%s\" repo; default control; }\n", s->repo_host);
 }
 
@@ -289,8 +292,13 @@ static void add_registry(struct text *t, const struct plane_settings *s)
                     "      set $uri_judged $uri$is_args$args;\n"
                     "      auth_request /internal/registry;\n"
                     "      client_max_body_size 0; client_body_timeout 60s;\n"
-                    "      proxy_http_version 1.1; proxy_next_upstream off; proxy_connect_timeout 5s;\n"
+                    "      proxy_http_version 1.1; proxy_connect_timeout 5s;\n"
                     "      proxy_request_buffering off; proxy_buffering off; proxy_read_timeout 15m;\n");
+        /* A name may have an address where nothing listens (::1 of localhost): the next one is asked. What
+         * has been sent of a POST or PATCH, or of a body, is not sent again. */
+        text_add(t, s->registry_url
+                            ? "      proxy_next_upstream error timeout; proxy_next_upstream_timeout 20s;\n"
+                            : "      proxy_next_upstream off;\n");
         add_proxy_headers(t, "      ", s->registry_url ? s->registry_url + strlen(scheme) : NULL);
         /* Credentials are for us alone. */
         text_add(t, "      proxy_set_header Authorization \"\";\n"

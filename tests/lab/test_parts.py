@@ -74,14 +74,19 @@ root-ca = {root}
 """
 
 
+def with_hosts(place, name, *lines):
+    """What stands before a program that is to have these lines as its /etc/hosts."""
+    hosts = place.folder / name
+    hosts.write_text("".join(line + "\n" for line in lines))
+    return ["unshare", "-m", "sh", "-c", 'mount --bind "$0" /etc/hosts && exec "$@"', hosts]
+
+
 def skopeo(place, *words, status=0):
     """With names of its own: nothing else on this machine is asked."""
-    hosts = place.folder / "hosts"
-    hosts.write_text("127.0.0.1 localhost " + " ".join(HOSTS) + "\n")
     trust = place.folder / "trust"
     trust.mkdir(exist_ok=True)
     (trust / "ca.crt").write_bytes(place.ca.read_bytes())
-    command = ["unshare", "-m", "sh", "-c", 'mount --bind "$0" /etc/hosts && exec "$@"', hosts, "skopeo", "--insecure-policy", *words]
+    command = with_hosts(place, "hosts", "127.0.0.1 localhost " + " ".join(HOSTS)) + ["skopeo", "--insecure-policy", *words]
     done = subprocess.run(place.words(*command), capture_output=True, text=True, timeout=40, check=False)
     expect((done.returncode == 0) == (status == 0), f"skopeo ended with {done.returncode}:", done.stdout, done.stderr)
     return done.stdout + done.stderr
@@ -151,7 +156,8 @@ def registry(tally, build):
         config.write_text(OUTSIDE_REGISTRY.format(folder=place.folder, certificate=theirs[0], key=theirs[1], root=authority.root))
         place.start("docker-registry", "serve", config, log=place.folder / "registry.log")
         wait_for("the registry", lambda: not [f for f in place.findings() if f[0] == "part.unreachable"], 10)
-        place.serve()
+        # One of its addresses has nothing that listens: as ::1 of localhost, or IPv6 that leads nowhere.
+        place.serve(*with_hosts(place, "two-addresses", "127.0.0.2 localhost", "127.0.0.1 localhost"))
         with tally.step("no registry of its own runs beside an outside one"):
             expect("docker-regist" not in str(place.servers()), place.servers())
         images_pass(tally, place, "an outside registry")

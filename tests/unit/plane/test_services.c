@@ -118,7 +118,8 @@ static void test_nginx_text(void **state)
         (void)state;
         assert_has(text, "listen 443 ");
         assert_has(text, "listen [::]:443 ");
-        assert_has(text, "upstream registry { server registry.example:443 ");
+        assert_has(text, "upstream registry { server registry.example:443 max_fails=1 ");
+        assert_has(text, "proxy_next_upstream error timeout; ");
         assert_has(text, "proxy_pass https://registry$uri_judged;");
         assert_has(text, "proxy_ssl_name \"registry.example\";");
         assert_has(text, "proxy_ssl_verify on;");
