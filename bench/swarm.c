@@ -13,6 +13,7 @@
 #include "base/backoff.h"
 #include "base/cleanup.h"
 #include "base/file.h"
+#include "base/version.h"
 #include "node/channel.h"
 
 #include <errno.h>

@@ -3,6 +3,7 @@
 #include "base/log.h"
 #include "base/paths.h"
 #include "base/text.h"
+#include "base/version.h"
 #include "helper/protocol.h"
 #include "node/daemon.h"
 

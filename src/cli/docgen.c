@@ -8,6 +8,7 @@
 #include "base/alloc.h"
 #include "base/cleanup.h"
 #include "base/text.h"
+#include "base/version.h"
 #include "diagnose/cause.h"
 
 #include <errno.h>

@@ -7,6 +7,7 @@
 #include "base/cleanup.h"
 #include "base/late_close.h"
 #include "base/text.h"
+#include "base/version.h"
 
 #include <errno.h>
 #include <fcntl.h>

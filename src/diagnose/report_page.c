@@ -3,6 +3,7 @@
 
 #include "base/alloc.h"
 #include "base/cleanup.h"
+#include "base/version.h"
 #include "diagnose/rules.h"
 
 #include <string.h>

@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/json.h"
 #include "base/text.h"
+#include "base/version.h"
 #include "net/https_failure.h"
 
 #include <curl/curl.h>

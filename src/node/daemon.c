@@ -8,6 +8,7 @@
 #include "base/loop.h"
 #include "base/privileges.h"
 #include "base/timer.h"
+#include "base/version.h"
 
 #include <errno.h>
 #include <linux/capability.h>

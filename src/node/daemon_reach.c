@@ -6,6 +6,7 @@
 #include "base/cleanup.h"
 #include "base/json.h"
 #include "base/log.h"
+#include "base/version.h"
 #include "node/certificate.h"
 
 #include <errno.h>

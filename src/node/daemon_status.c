@@ -2,6 +2,7 @@
 #include "node/daemon_internal.h"
 
 #include "base/json.h"
+#include "base/version.h"
 
 #include <string.h>
 

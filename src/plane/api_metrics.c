@@ -3,6 +3,7 @@
 
 #include "base/alloc.h"
 #include "base/db.h"
+#include "base/version.h"
 #include "openapi_text.h"
 
 #include <inttypes.h>

@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "base/loop.h"
 #include "base/privileges.h"
+#include "base/version.h"
 #include "plane/api.h"
 #include "plane/preflight.h"
 

@@ -2,6 +2,7 @@
 
 #include "base/alloc.h"
 #include "base/cleanup.h"
+#include "base/version.h"
 
 #include <errno.h>
 #include <string.h>

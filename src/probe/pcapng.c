@@ -1,6 +1,7 @@
 #include "probe/pcapng.h"
 
 #include "base/alloc.h"
+#include "base/version.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -2,6 +2,7 @@
 
 #include "base/alloc.h"
 #include "base/file.h"
+#include "base/version.h"
 
 // clang-format off
 #include <setjmp.h>

@@ -4,6 +4,7 @@
 #include "base/cleanup.h"
 #include "base/json.h"
 #include "base/text.h"
+#include "base/version.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -2,6 +2,7 @@
 #include "api_world.h"
 
 #include "base/alloc.h"
+#include "base/version.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
