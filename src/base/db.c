@@ -1,7 +1,8 @@
-#include "base/db.h"
+#include "base/db_internal.h"
 
 #include "base/alloc.h"
 #include "base/cleanup.h"
+#include "base/clock.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -10,9 +11,10 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #define BUSY_TIMEOUT_MS   5000
-#define CHECK_MAX_BYTES   ((int64_t)64 << 20) /* larger ones are not read through at every start */
+#define BUSY_PAUSE_US     2000
 #define STATEMENTS_MAX    256
 #define JOURNAL_MAX_BYTES "4194304"
 
@@ -28,75 +30,80 @@ struct db {
         size_t count;
         unsigned depth; /* of nested transactions */
         bool doomed;    /* the transaction was rolled back within */
+        /* for one that must not wait: db_set_patience() */
+        double patience_ms, busy_since_ms;
+        bool is_locked; /* by another process, for longer than that */
+        void (*on_locked)(bool is_locked, void *userdata);
+        void *userdata;
 };
 
 DEFINE_CLEANUP(struct db *, db_close);
 
 /* ---- errors ---- */
 
-static int number_of(sqlite3 *handle, int code)
-{
-        switch (code & 0xff) {
-        case SQLITE_FULL:
-                return ENOSPC;
-        case SQLITE_IOERR:
-                return handle && sqlite3_system_errno(handle) == ENOSPC ? ENOSPC : EIO;
-        case SQLITE_CONSTRAINT:
-                return EEXIST;
-        case SQLITE_CORRUPT:
-        case SQLITE_NOTADB:
-                return EBADMSG;
-        case SQLITE_BUSY:
-        case SQLITE_LOCKED:
-                return EBUSY;
-        case SQLITE_CANTOPEN:
-                return handle && sqlite3_system_errno(handle) ? sqlite3_system_errno(handle) : ENOENT;
-        case SQLITE_READONLY:
-                return EROFS;
-        case SQLITE_NOMEM:
-                return ENOMEM;
-        case SQLITE_PERM:
-        case SQLITE_AUTH:
-                return EACCES;
-        case SQLITE_TOOBIG:
-                return EFBIG;
-        default:
-                return EINVAL;
-        }
-}
-
-static int damaged(const char *path, const char *why, struct error *ret_error)
-{
-        return error_set(ret_error, EBADMSG, "db.damaged",
-                "the database %s is damaged: %s; move it away or put a saved copy in "
-                "its place",
-                path, why);
-}
-
 static int fail(sqlite3 *handle, const char *path, int code, struct error *ret_error)
 {
         const char *why = handle ? sqlite3_errmsg(handle) : sqlite3_errstr(code);
-        int number = number_of(handle, code);
+        int number = db_number_of(handle, code);
 
         if (number == EBADMSG)
-                return damaged(path, why, ret_error);
+                return db_damaged(path, why, ret_error);
         if (number == ENOSPC)
                 return error_set(ret_error, ENOSPC, "db.full", "the database %s: %s; make room on its disk",
                         path, why);
         if (number == EEXIST)
                 return error_set(ret_error, EEXIST, "db.constraint", "the database %s: %s", path, why);
-        return error_set(ret_error, number, number == EBUSY ? "db.busy" : "db.failed",
-                "the database %s: %s (%s)", path, why, strerror(number));
+        if (number == EBUSY)
+                return error_set(ret_error, EBUSY, "db.busy",
+                        "the database %s: %s: another process holds it; end that process, or wait until it "
+                        "is done",
+                        path, why);
+        return error_set(
+                ret_error, number, "db.failed", "the database %s: %s (%s)", path, why, strerror(number));
 }
 
-/* ---- is it one, and whole? ---- */
+/* ---- another process has it ---- */
 
-static int64_t size_of(const char *path)
+static void note_lock(struct db *d, bool is_locked)
 {
-        struct stat st;
-
-        return stat(path, &st) == 0 ? (int64_t)st.st_size : 0;
+        if (is_locked == d->is_locked || d->patience_ms == 0)
+                return;
+        d->is_locked = is_locked;
+        if (d->on_locked)
+                d->on_locked(is_locked, d->userdata);
 }
+
+/* SQLite asks whether to try once more. Patience is had once: while it stays locked, nothing waits for it. */
+static int on_busy(void *userdata, int tries)
+{
+        struct db *d = userdata;
+
+        if (tries == 0)
+                d->busy_since_ms = clock_monotonic_ms();
+        if (d->is_locked || clock_monotonic_ms() - d->busy_since_ms >= d->patience_ms)
+                return 0;
+        usleep(BUSY_PAUSE_US);
+        return 1;
+}
+
+void db_set_patience(struct db *d, double patience_ms)
+{
+        d->patience_ms = patience_ms;
+        sqlite3_busy_handler(d->handle, on_busy, d);
+}
+
+void db_watch_lock(struct db *d, void (*on_locked)(bool is_locked, void *userdata), void *userdata)
+{
+        d->on_locked = on_locked;
+        d->userdata = userdata;
+}
+
+static bool is_held_by_another(int code)
+{
+        return (code & 0xff) == SQLITE_BUSY && code != SQLITE_BUSY_SNAPSHOT;
+}
+
+/* ---- opening ---- */
 
 /* New files are made here, since SQLite takes its mode from the umask, and their folder entry is synced. */
 static int make_file(const char *path, struct error *ret_error)
@@ -116,80 +123,12 @@ static int make_file(const char *path, struct error *ret_error)
         return 0;
 }
 
-/* The first column of the first row of `sql`; SQLITE_OK, or why there is none. */
-static int ask(sqlite3 *handle, const char *sql, char ret[256])
-{
-        sqlite3_stmt *s = NULL;
-        int code = sqlite3_prepare_v2(handle, sql, -1, &s, NULL);
-
-        if (code == SQLITE_OK)
-                code = sqlite3_step(s);
-        if (code == SQLITE_ROW) {
-                snprintf(ret, 256, "%s", db_text(s, 0) ? db_text(s, 0) : "");
-                code = SQLITE_OK;
-        }
-        sqlite3_finalize(s);
-        return code;
-}
-
-/* Why the database cannot be right, in `why`; "" when nothing speaks against it. */
-static void look(sqlite3 *handle, bool whole, char why[256])
-{
-        char answer[256] = "";
-        int code = ask(handle, "PRAGMA schema_version", answer);
-
-        if (code == SQLITE_OK && whole)
-                code = ask(handle, "PRAGMA quick_check(1)", answer);
-        if (number_of(handle, code) == EBADMSG)
-                snprintf(why, 256, "%s", sqlite3_errmsg(handle));
-        else if (code == SQLITE_OK && whole && strcmp(answer, "ok") != 0)
-                memcpy(why, answer, sizeof answer);
-}
-
-/* Cut within its last page, which SQLite would fill with zeros (its file format, 1.3.2: the page size). While
- * there is a log, a page may have been half written, and comes from there. */
-static bool is_cut_off(const char *path)
-{
-        _cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
-        uint8_t size[2];
-        int64_t page_bytes;
-
-        if (fd < 0)
-                return false;
-        if (pread(fd, size, sizeof size, 16) != (ssize_t)sizeof size)
-                return true; /* SQLite takes one of a single byte for a new one */
-        page_bytes = size[0] << 8 | size[1];
-        if (page_bytes == 1)
-                page_bytes = 65536;
-        return page_bytes >= 512 && size_of(path) % page_bytes != 0;
-}
-
-/* Through a connection that can only read, so that a damaged file stays as it is for whoever wants to save
- * something from it. What cannot be opened that way (a rollback journal is left) is SQLite's to mend. */
-static int check_file(const char *path, struct error *ret_error)
-{
-        _cleanup_free_ char *log = xasprintf("%s-wal", path);
-        sqlite3 *handle = NULL;
-        char why[256] = "";
-
-        if (size_of(path) == 0) /* SQLite would take it for a new one and remove the log */
-                return size_of(log) > 0 ? damaged(path, "it is empty, but its log is not", ret_error) : 0;
-        if (size_of(log) == 0 && is_cut_off(path))
-                return damaged(path, "its end is missing", ret_error);
-        if (sqlite3_open_v2(path, &handle, SQLITE_OPEN_READONLY | SQLITE_OPEN_NOMUTEX, NULL) == SQLITE_OK) {
-                sqlite3_busy_timeout(handle, BUSY_TIMEOUT_MS);
-                look(handle, size_of(path) <= CHECK_MAX_BYTES, why);
-        }
-        sqlite3_close(handle);
-        return why[0] ? damaged(path, why, ret_error) : 0;
-}
-
-/* ---- opening ---- */
-
 static int run_text(struct db *d, const char *sql, struct error *ret_error)
 {
         int code = sqlite3_exec(d->handle, sql, NULL, NULL, NULL);
 
+        if (is_held_by_another(code))
+                note_lock(d, true);
         return code == SQLITE_OK ? 0 : fail(d->handle, d->path, code, ret_error);
 }
 
@@ -222,7 +161,7 @@ static int configure(struct db *d, size_t newest, struct error *ret_error)
         r = read_version(d, newest, &version, ret_error);
         if (r < 0)
                 return r;
-        code = ask(d->handle, "PRAGMA journal_mode = WAL", mode);
+        code = db_ask(d->handle, "PRAGMA journal_mode = WAL", mode);
         if (code != SQLITE_OK)
                 return fail(d->handle, d->path, code, ret_error);
         if (strcmp(mode, "wal") != 0)
@@ -281,7 +220,7 @@ int db_open(const char *path, const char *const *migrations, size_t count, struc
         int code, r = make_file(path, ret_error);
 
         if (r == 0)
-                r = check_file(path, ret_error);
+                r = db_check_file(path, BUSY_TIMEOUT_MS, ret_error);
         if (r < 0)
                 return r;
         d = xcalloc(1, sizeof *d);
@@ -397,7 +336,7 @@ static int cancelled(const struct db *d, struct error *ret_error)
  * one; after others a part of it would be. */
 static void doom(struct db *d, int code)
 {
-        switch (number_of(d->handle, code)) {
+        switch (db_number_of(d->handle, code)) {
         case ENOSPC:
         case EIO:
         case EBADMSG:
@@ -421,9 +360,11 @@ int db_begin(struct db *d, struct error *ret_error)
                 return cancelled(d, ret_error);
         if (d->depth == 0)
                 r = run_text(d, "BEGIN IMMEDIATE", ret_error);
-        if (r == 0)
-                d->depth++;
-        return r;
+        if (r < 0)
+                return r;
+        if (d->depth++ == 0)
+                note_lock(d, false);
+        return 0;
 }
 
 int db_commit(struct db *d, struct error *ret_error)
@@ -461,8 +402,13 @@ static int step(struct db *d, sqlite3_stmt *s, int (*on_row)(sqlite3_stmt *, voi
                 if (r != 0)
                         return r;
         }
-        if (code == SQLITE_DONE)
+        if (code == SQLITE_DONE) {
+                if (!sqlite3_stmt_readonly(s))
+                        note_lock(d, false);
                 return 0;
+        }
+        if (is_held_by_another(code))
+                note_lock(d, true);
         r = fail(d->handle, d->path, code, ret_error);
         doom(d, code);
         return r;

@@ -16,6 +16,12 @@ struct db; /* opaque */
 int db_open(const char *path, const char *const *migrations, size_t count, struct db **ret,
         struct error *ret_error);
 struct db *db_close(struct db *d);
+/* For a loop that must not stand still: waits at most so long for another process that holds the database,
+ * and then fails (-EBUSY, code "db.busy") at once, without any wait, until that process has let go of it. */
+void db_set_patience(struct db *d, double patience_ms);
+/* Told when that begins, by the first that fails, and when it is over, by the first that writes again. It
+ * must not use the database. */
+void db_watch_lock(struct db *d, void (*on_locked)(bool is_locked, void *userdata), void *userdata);
 /* Each takes SQL with ? parameters and `types`, a letter for each: i int64_t, r double, s const char *
  * (NULL: null), b const void * and size_t. Statements are kept by the address of their SQL, so it is
  * best static. Errors carry SQLite's own words; a full disk is -ENOSPC, a failing one -EIO, a broken

@@ -7,7 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define MINUTE_US UINT64_C(60000000)
+#define MINUTE_US       UINT64_C(60000000)
+#define LOCKED_AGAIN_MS 2000
 
 void api_reply(struct exchange *x, unsigned status, struct MHD_Response *response)
 {
@@ -143,6 +144,12 @@ void api_problem_error(struct exchange *x, int result, const struct error *e)
         if (!e || !e->text[0]) {
                 error_set(&unnamed, -result, "internal", "%s", strerror(-result));
                 e = &unnamed;
+        }
+        if (str_equal(e->code, "db.busy")) { /* the log has it already */
+                api_problem_wait(x, MHD_HTTP_SERVICE_UNAVAILABLE, "database.locked", LOCKED_AGAIN_MS,
+                        "the control plane's database is locked by another process on its machine; nothing "
+                        "was changed: try again in a few seconds");
+                return;
         }
         if (status == MHD_HTTP_INTERNAL_SERVER_ERROR || status == MHD_HTTP_INSUFFICIENT_STORAGE) {
                 log_internal(x, e);

@@ -11,6 +11,8 @@
 
 #define GATHER_US     20000
 #define ITEMS_MAX     256
+#define BYTES_MAX     ((size_t)16 << 20)
+#define LOCKED_US     100000 /* between tries while another process has the database */
 #define LOG_WINDOW_US ((uint64_t)60 * 1000000)
 
 struct item {
@@ -35,7 +37,8 @@ struct batch {
         struct log_limit problems;
         sd_event_source *timer;
         struct item items[ITEMS_MAX];
-        size_t count;
+        size_t count, bytes; /* of their payloads */
+        json_t *unsaved;     /* changes of incidents */
 };
 
 static void item_done(struct item *i)
@@ -54,6 +57,15 @@ static const char *item_epoch(const struct item *i)
 static int64_t item_seq(const struct item *i)
 {
         return i->kind == TOPIC_EVENT ? i->event.seq : i->report.seq;
+}
+
+static void flush_after(struct batch *b, uint64_t delay_us)
+{
+        uint64_t now_us;
+
+        sd_event_now(b->event, CLOCK_MONOTONIC, &now_us);
+        sd_event_source_set_time(b->timer, now_us + delay_us);
+        sd_event_source_set_enabled(b->timer, SD_EVENT_ONESHOT);
 }
 
 /* ---- storing ---- */
@@ -128,25 +140,46 @@ static void note_incident(struct batch *b, const struct item *i)
                         e->diagnosis, clock_unix_ms());
 }
 
+static int save_incident(struct batch *b, const json_t *change)
+{
+        const char *organisation = json_string_value(json_object_get(change, "organisation"));
+        json_t *incident = json_object_get(change, "incident");
+        const char *id = json_string_value(json_object_get(incident, "id"));
+        bool open = json_is_null(json_object_get(incident, "until"));
+        struct error e = {0};
+        int r = plane_incident_save(b->store, organisation, id, incident, open, clock_unix_ms(), &e);
+
+        if (r < 0 && r != -EBUSY)
+                log_event(
+                        LOG_LEVEL_ERROR, "cannot store an incident", "incident", id, "reason", e.text, NULL);
+        return r;
+}
+
+/* In order; what another process keeps out of the database is tried again. */
+static void save_incidents(struct batch *b)
+{
+        while (json_array_size(b->unsaved) > 0) {
+                if (save_incident(b, json_array_get(b->unsaved, 0)) == -EBUSY) {
+                        flush_after(b, LOCKED_US);
+                        return;
+                }
+                json_array_remove(b->unsaved, 0);
+        }
+}
+
 static void tell_incidents(struct batch *b)
 {
         json_t *changes = incidents_take_changes(b->incidents, clock_unix_ms()), *change;
-        struct error e = {0};
         size_t index;
 
         json_array_foreach(changes, index, change)
         {
-                const char *organisation = json_string_value(json_object_get(change, "organisation"));
-                json_t *incident = json_object_get(change, "incident");
-                const char *id = json_string_value(json_object_get(incident, "id"));
-                bool open = json_is_null(json_object_get(incident, "until"));
-
-                if (plane_incident_save(b->store, organisation, id, incident, open, clock_unix_ms(), &e) < 0)
-                        log_event(LOG_LEVEL_ERROR, "cannot store an incident", "incident", id, "reason",
-                                e.text, NULL);
-                b->handlers.on_incident(organisation, incident, b->handlers.userdata);
+                b->handlers.on_incident(json_string_value(json_object_get(change, "organisation")),
+                        json_object_get(change, "incident"), b->handlers.userdata);
         }
+        json_array_extend(b->unsaved, changes);
         json_decref(changes);
+        save_incidents(b);
 }
 
 /* One acknowledgement for the items of one node and epoch from `first` on. */
@@ -210,13 +243,17 @@ static void say_unstored(struct batch *b, const struct error *e)
 }
 
 /* An item that spoils the transaction of the others is tried alone. What the disk does not take now is left:
- * the nodes send it again. */
+ * the nodes send it again. What another process keeps out of the database waits here. */
 static void flush(struct batch *b)
 {
         struct error e = {0};
         size_t count = b->count;
         int r = store_items(b, b->items, count, &e);
 
+        if (r == -EBUSY) {
+                flush_after(b, LOCKED_US);
+                return;
+        }
         if (r == 0) {
                 tell_items(b, b->items, count);
         } else if (is_of_one_item(r) && count > 1) {
@@ -234,14 +271,18 @@ static void flush(struct batch *b)
         }
         for (size_t i = 0; i < count; i++)
                 item_done(&b->items[i]);
-        b->count = 0;
+        b->count = b->bytes = 0;
 }
 
 static int on_timer(sd_event_source *source, uint64_t at_us, void *userdata)
 {
+        struct batch *b = userdata;
+
         (void)source;
         (void)at_us;
-        flush(userdata);
+        save_incidents(b);
+        if (b->count > 0)
+                flush(b);
         return 0;
 }
 
@@ -274,9 +315,11 @@ void batch_add(struct batch *b, enum topic_kind kind, const char *node, const vo
 {
         struct item *i = &b->items[b->count];
         struct error e = {0};
-        uint64_t now_us;
         int r;
 
+        /* The database is locked, and enough waits: the node sends it again. */
+        if (b->count == ITEMS_MAX || b->bytes > BYTES_MAX)
+                return;
         if (kind == TOPIC_EVENT)
                 r = wire_event_parse(payload, length, &i->event, &e);
         else
@@ -287,15 +330,11 @@ void batch_add(struct batch *b, enum topic_kind kind, const char *node, const vo
         }
         i->kind = kind;
         str_copy(i->node, sizeof i->node, node);
-        if (++b->count == ITEMS_MAX) {
+        b->bytes += length;
+        if (++b->count == ITEMS_MAX || b->bytes > BYTES_MAX)
                 flush(b);
-                return;
-        }
-        if (b->count > 1)
-                return;
-        sd_event_now(b->event, CLOCK_MONOTONIC, &now_us);
-        sd_event_source_set_time(b->timer, now_us + GATHER_US);
-        sd_event_source_set_enabled(b->timer, SD_EVENT_ONESHOT);
+        else if (b->count == 1)
+                flush_after(b, GATHER_US);
 }
 
 static void resume_incidents(struct batch *b, const json_t *open)
@@ -353,6 +392,7 @@ int batch_new(sd_event *event, struct plane_store *store, const struct cidr *ran
         b->store = store;
         b->handlers = *h;
         b->incidents = incidents_new(ranges, range_count);
+        b->unsaved = json_array();
         r = sd_event_add_time(event, &b->timer, CLOCK_MONOTONIC, 0, 1000, on_timer, b);
         if (r >= 0)
                 r = sd_event_source_set_enabled(b->timer, SD_EVENT_OFF);
@@ -377,6 +417,7 @@ struct batch *batch_free(struct batch *b)
         for (size_t i = 0; i < b->count; i++)
                 item_done(&b->items[i]);
         incidents_free(b->incidents);
+        json_decref(b->unsaved);
         free(b);
         return NULL;
 }

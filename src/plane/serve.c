@@ -23,6 +23,7 @@
 #define READY_LOOK_US    100000
 #define READY_LATE_US    30000000 /* then it is said that it takes long */
 #define TIDY_AGAIN_US    100000
+#define TIDY_LOCKED_US   60000000
 #define REVOKE_AGAIN_US  30000000
 #define MAX_OPEN_FOLDERS 16
 #define HOUSEKEEPING_US  ((uint64_t)60 * 60 * 1000000)
@@ -143,6 +144,21 @@ static void on_service(const struct service_view *v, void *userdata)
                 "service", v->name, "state", v->state, "last_error", v->last_error, NULL);
 }
 
+/* Said once for each time: what could not be stored meanwhile says nothing of its own. */
+static void on_locked(bool is_locked, void *userdata)
+{
+        struct plane *p = userdata;
+        _cleanup_free_ char *path = path_join(p->settings->paths.state, "plane.db");
+
+        if (is_locked)
+                log_event(LOG_LEVEL_ERROR,
+                        "the database is locked by another process: changes are refused until it lets go, "
+                        "and the nodes keep their events; end it if it hangs ('fuser' names it)",
+                        "file", path, NULL);
+        else
+                log_event(LOG_LEVEL_INFO, "the database is not locked any more", "file", path, NULL);
+}
+
 /* ---- timers ---- */
 
 /* The intermediate and the lists of the revoked have an end, too. */
@@ -165,12 +181,14 @@ static int on_housekeeping(sd_event_source *source, uint64_t at_us, void *userda
         struct error e = {0};
         int r = plane_store_tidy(p->store, clock_unix_ms(), &e);
 
-        if (r < 0)
+        if (r < 0 && r != -EBUSY)
                 log_event(LOG_LEVEL_ERROR, "old records could not be removed", "reason", e.text, NULL);
         if (r <= 0)
                 maintain_ca(p);
         /* Some at a time, so that the loop goes on meanwhile. */
-        sd_event_source_set_time(source, at_us + (r > 0 ? TIDY_AGAIN_US : HOUSEKEEPING_US));
+        sd_event_source_set_time(source, at_us + (r > 0                ? TIDY_AGAIN_US
+                                                         : r == -EBUSY ? TIDY_LOCKED_US
+                                                                       : HOUSEKEEPING_US));
         sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
         return 0;
 }
@@ -292,6 +310,8 @@ static int open_state(struct plane *p, struct error *ret_error)
                 r = ca_open(ca, clock_unix_ms() / 1000, &p->ca, ret_error);
         if (r >= 0)
                 r = plane_store_open(db, &p->store, ret_error);
+        if (r >= 0)
+                db_watch_lock(plane_store_db(p->store), on_locked, p);
         if (r >= 0)
                 r = write_crl(p, ret_error);
         return r;

@@ -13,6 +13,8 @@
 
 #define NAME_MAXIMUM   63
 #define PERSON_MAXIMUM 64
+/* The event loop stands still meanwhile. */
+#define LOCK_PATIENCE_MS 50
 
 /* Every table has the organisation. Where a row belongs to a node, the database itself sees to it that both
  * are of one organisation. Lists are sorted by an index that begins with it. */
@@ -160,6 +162,7 @@ int plane_store_open(const char *path, struct plane_store **ret, struct error *r
                 r = make_default(s, ret_error);
         if (r < 0)
                 return r;
+        db_set_patience(s->db, LOCK_PATIENCE_MS);
         *ret = TAKE_PTR(s);
         return 0;
 }

@@ -11,6 +11,9 @@
 
 struct plane_store; /* opaque */
 
+/* Another process that has the database locked (sqlite3 in a transaction) is waited for only for some
+ * milliseconds, once: then each change is -EBUSY at once, and reading goes on. db_watch_lock() tells of it.
+ */
 int plane_store_open(const char *path, struct plane_store **ret, struct error *ret_error);
 struct plane_store *plane_store_close(struct plane_store *s);
 struct db *plane_store_db(struct plane_store *s);
@@ -117,6 +120,9 @@ int plane_node_status(struct plane_store *s, const char *node, const struct wire
         bool *ret_changed, struct error *e);
 /* Ids of nodes that count as connected, but whose last status came before `since`. */
 int plane_nodes_unheard(struct plane_store *s, int64_t since, struct strv *ret, struct error *e);
+/* Ids of nodes whose last "Node Connect", "Node Disconnect" or "Connection Flapping" does not say what they
+ * are now. */
+int plane_nodes_untold(struct plane_store *s, struct strv *ret, struct error *e);
 
 /* ---- configurations (store_config.c) ---- */
 /* A new version; `expected` is the version that it replaces (If-Match), -ESTALE when that is not the newest;

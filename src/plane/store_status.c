@@ -78,15 +78,35 @@ static int on_id(sqlite3_stmt *row, void *userdata)
         return 0;
 }
 
+static int give_ids(int r, struct strv *nodes, struct strv *ret)
+{
+        if (r < 0)
+                strv_done(nodes);
+        else
+                *ret = *nodes;
+        return r;
+}
+
 int plane_nodes_unheard(struct plane_store *s, int64_t since, struct strv *ret, struct error *e)
 {
         struct strv nodes = {0};
         int r = db_query(s->db, e, on_id, &nodes,
                 "SELECT id FROM nodes WHERE connected = 1 AND coalesce(status_at, 0) < ?", "i", since);
 
-        if (r < 0)
-                strv_done(&nodes);
-        else
-                *ret = nodes;
-        return r;
+        return give_ids(r, &nodes, ret);
+}
+
+/* The plane's own events of a node are numbered without gaps, and the last one's number is kept with it. */
+int plane_nodes_untold(struct plane_store *s, struct strv *ret, struct error *e)
+{
+        struct strv nodes = {0};
+        int r = db_query(s->db, e, on_id, &nodes,
+                "SELECT n.id FROM nodes n CROSS JOIN events e"
+                " ON e.node = n.id AND e.epoch = '" STORE_OWN_EPOCH "' AND e.seq = n.own_events"
+                " WHERE n.state <> 'removed'"
+                " AND e.name <> CASE WHEN n.connected THEN '" EVENT_NODE_CONNECT
+                "' ELSE '" EVENT_NODE_DISCONNECT "' END",
+                "");
+
+        return give_ids(r, &nodes, ret);
 }

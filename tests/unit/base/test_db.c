@@ -3,6 +3,7 @@
 #include "testdb.h"
 
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/text.h"
 
 #include <setjmp.h>
@@ -304,6 +305,57 @@ static void test_busy(void **state)
         db_close(d);
 }
 
+struct lock_news {
+        int begun, ended;
+};
+
+static void on_locked(bool is_locked, void *userdata)
+{
+        struct lock_news *n = userdata;
+
+        n->begun += is_locked;
+        n->ended += !is_locked;
+}
+
+/* The patience is had once; reading goes on; and each lock is told once, with its end. */
+static void test_patience(void **state)
+{
+        struct db *holder = testdb_new(), *d = testdb_open();
+        struct lock_news news = {0};
+        struct error e = {0};
+
+        (void)state;
+        db_set_patience(d, 100);
+        db_watch_lock(d, on_locked, &news);
+        for (int lock = 1; lock <= 2; lock++) {
+                double began_ms;
+
+                assert_int_equal(db_begin(holder, &e), 0);
+                began_ms = clock_monotonic_ms();
+                assert_int_equal(db_begin(d, &e), -EBUSY);
+                assert_true(clock_monotonic_ms() - began_ms >= 95);
+                assert_string_equal(e.code, "db.busy");
+                assert_non_null(strstr(e.text, "another process"));
+                began_ms = clock_monotonic_ms();
+                for (int i = 0; i < 20; i++) {
+                        assert_int_equal(db_run(d, &e, "INSERT INTO t (name) VALUES ('z')", ""), -EBUSY);
+                        assert_int_equal(testdb_count(d), lock - 1);
+                }
+                assert_true(clock_monotonic_ms() - began_ms < 90);
+                assert_int_equal(news.begun, lock);
+                assert_int_equal(news.ended, lock - 1);
+                db_rollback(holder);
+                if (lock == 1)
+                        testdb_add(d, "a");
+                else
+                        assert_int_equal(db_begin(d, &e), 0);
+                assert_int_equal(news.ended, lock);
+        }
+        db_rollback(d);
+        db_close(d);
+        db_close(holder);
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
@@ -319,6 +371,7 @@ int main(void)
                 cmocka_unit_test(test_transactions_nest),
                 cmocka_unit_test(test_rollback_within),
                 cmocka_unit_test(test_busy),
+                cmocka_unit_test(test_patience),
         };
 
         return cmocka_run_group_tests(tests, testdb_make_folder, testdb_remove_folder);

@@ -380,6 +380,40 @@ static void test_csv_reader_goes_away(void **state)
         assert_int_equal(count(w, "/api/v1/events?limit=1"), 1);
 }
 
+/* Another process has the database: what only reads goes on, what changes is refused at once and says when to
+ * come again, and nothing is half done. */
+static void test_the_database_is_locked(void **state)
+{
+        struct world *w = *state;
+        _cleanup_free_ char *path = xasprintf("%s/plane.db", w->folder);
+        struct ask changes[] = {
+                *ASK("POST", "/api/v1/nodes", .token = w->operator, .body = "{\"name\":\"n\"}"),
+                *ASK("POST", "/api/v1/tokens", .token = w->admin,
+                        .body = "{\"name\":\"ci\",\"role\":\"viewer\"}"),
+                *ASK("POST", "/api/v1/organisations", .local = true, .body = "{\"name\":\"acme\"}")};
+        sqlite3 *other = NULL;
+
+        assert_int_equal(sqlite3_open(path, &other), SQLITE_OK);
+        assert_int_equal(sqlite3_exec(other, "BEGIN IMMEDIATE", NULL, NULL, NULL), SQLITE_OK);
+        for (size_t i = 0; i < ELEMENTS(changes); i++) {
+                double began_ms = clock_monotonic_ms();
+                struct answer a = world_ask(w, &changes[i]);
+
+                assert_true(clock_monotonic_ms() - began_ms < 200);
+                assert_string_equal(answer_header(&a, "Retry-After"), "2");
+                assert_non_null(strstr(a.body, "locked by another process"));
+                assert_problem(a, 503, "database.locked");
+                /* A token that was never used: that it is now cannot be noted, and it is as good. */
+                began_ms = clock_monotonic_ms();
+                json_decref(world_get(w, 200, ASK("GET", "/api/v1/nodes", .token = w->viewer)));
+                assert_true(clock_monotonic_ms() - began_ms < 200);
+        }
+        assert_int_equal(sqlite3_exec(other, "ROLLBACK", NULL, NULL, NULL), SQLITE_OK);
+        sqlite3_close(other);
+        for (size_t i = 0; i < ELEMENTS(changes); i++)
+                json_decref(world_get(w, 201, &changes[i]));
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
@@ -393,6 +427,7 @@ int main(void)
                 TEST(test_incidents),
                 TEST(test_events_as_csv),
                 TEST(test_csv_reader_goes_away),
+                TEST(test_the_database_is_locked),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

@@ -357,27 +357,68 @@ static void test_one_that_spoils_the_rest(void **state)
         assert_int_equal(events_in_database(), 3);
 }
 
-/* The lock is waited for once, not with each of them. */
-static void test_locked_by_somebody_else(void **state)
+static sqlite3 *lock_database(void)
 {
         sqlite3 *other = NULL;
-        double began_ms = clock_monotonic_ms();
 
-        (void)state;
         assert_int_equal(sqlite3_open(t.w->path, &other), SQLITE_OK);
         assert_int_equal(sqlite3_exec(other, "BEGIN IMMEDIATE", NULL, NULL, NULL), SQLITE_OK);
-        for (int64_t i = 1; i <= 5; i++)
+        return other;
+}
+
+static void unlock_database(sqlite3 *other)
+{
+        assert_int_equal(sqlite3_exec(other, "ROLLBACK", NULL, NULL, NULL), SQLITE_OK);
+        sqlite3_close(other);
+}
+
+/* The loop does not stand still, and what waits is stored without being sent again. */
+static void test_locked_by_somebody_else(void **state)
+{
+        sqlite3 *other = lock_database();
+        double until_ms = clock_monotonic_ms() + 1000, longest_ms = 0;
+
+        (void)state;
+        for (int64_t i = 1; clock_monotonic_ms() < until_ms; i++) {
+                double began_ms = clock_monotonic_ms();
+
+                if (i <= 5) {
+                        say_event(t.w->node, EPOCH, i, EVENT_REPO_CONNECTIVITY);
+                        say_event(t.w->node, EPOCH, i, EVENT_REPO_CONNECTIVITY);
+                }
+                assert_true(sd_event_run(t.event, 5000) >= 0);
+                if (clock_monotonic_ms() - began_ms > longest_ms)
+                        longest_ms = clock_monotonic_ms() - began_ms;
+        }
+        assert_true(longest_ms < 200);
+        assert_int_equal(t.acks, 0);
+        assert_int_equal(t.refusals, 0);
+        unlock_database(other);
+        run(3 * FLUSHED_MS);
+        assert_int_equal(t.stored, 5);
+        assert_int_equal(events_in_database(), 5);
+        assert_int_equal(t.last.count, 10); /* the same number twice: once for each time that it came */
+}
+
+/* More than waits: the rest is not acknowledged, and is taken when it comes again. */
+static void test_locked_for_long(void **state)
+{
+        sqlite3 *other = lock_database();
+
+        (void)state;
+        for (int64_t i = 1; i <= 400; i++)
                 say_event(t.w->node, EPOCH, i, EVENT_REPO_CONNECTIVITY);
         run(FLUSHED_MS);
         assert_int_equal(t.acks, 0);
-        assert_int_equal(t.refusals, 0);
-        assert_true(clock_monotonic_ms() - began_ms < 9000);
-        sqlite3_exec(other, "ROLLBACK", NULL, NULL, NULL);
-        sqlite3_close(other);
-        for (int64_t i = 1; i <= 5; i++)
+        unlock_database(other);
+        run(3 * FLUSHED_MS);
+        assert_int_equal(t.stored, 256);
+        for (int64_t i = 257; i <= 400; i++)
                 say_event(t.w->node, EPOCH, i, EVENT_REPO_CONNECTIVITY);
-        run(FLUSHED_MS);
-        assert_int_equal(t.last.count, 5);
+        run(2 * FLUSHED_MS);
+        assert_int_equal(t.stored, 400);
+        assert_int_equal(events_in_database(), 400);
+        assert_int_equal(t.all.refused_count, 0);
 }
 
 /* More than an acknowledgement has room for. */
@@ -461,7 +502,7 @@ int main(void)
                 TEST(test_again_is_acknowledged_and_not_told), TEST(test_each_node_and_epoch_for_itself),
                 TEST(test_what_cannot_be_read), TEST(test_an_unknown_node_is_refused_alone),
                 TEST(test_a_full_disk), TEST(test_one_that_spoils_the_rest),
-                TEST(test_locked_by_somebody_else), TEST(test_hundreds_at_once),
+                TEST(test_locked_by_somebody_else), TEST(test_locked_for_long), TEST(test_hundreds_at_once),
                 TEST(test_what_waits_at_the_end_is_not_acknowledged),
                 TEST(test_an_incident_outlives_a_restart), TEST(test_a_removed_node_ends_its_part)};
 
