@@ -555,39 +555,6 @@ static void test_missing_folder(void **state)
         sd_event_unref(d.event);
 }
 
-/* A second daemon took the place by force: what it has there stays. */
-static void test_place_taken(void **state)
-{
-        struct daemon d;
-
-        (void)state;
-        start(&d);
-        assert_int_equal(unlink("socket"), 0);
-        leave_stale_socket();
-        control_free(d.control);
-        sd_event_unref(d.event);
-        assert_int_equal(unlink("socket"), 0);
-}
-
-static void test_long_path(void **state)
-{
-        char path[512], name[101];
-        struct error e = {0};
-        struct daemon d;
-
-        (void)state;
-        memset(name, 'x', sizeof name);
-        name[100] = '\0';
-        assert_int_equal(mkdir(name, 0700), 0);
-        snprintf(path, sizeof path, "%s/%s/socket", folder, name);
-        assert_int_equal(try_start(&d, path, "no-such-group", &e), 0);
-        assert_int_equal(access(path, F_OK), 0);
-        control_free(d.control);
-        assert_int_equal(access(path, F_OK), -1);
-        sd_event_unref(d.event);
-        assert_int_equal(rmdir(name), 0);
-}
-
 static int make_folder(void **state)
 {
         (void)state;
@@ -618,8 +585,6 @@ int main(void)
                 cmocka_unit_test(test_modes),
                 cmocka_unit_test(test_what_is_there),
                 cmocka_unit_test(test_missing_folder),
-                cmocka_unit_test(test_place_taken),
-                cmocka_unit_test(test_long_path),
         };
 
         return cmocka_run_group_tests(tests, make_folder, remove_folder);
