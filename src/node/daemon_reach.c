@@ -8,14 +8,13 @@
 #include "base/log.h"
 #include "base/version.h"
 #include "node/certificate.h"
+#include "node/clockwatch.h"
 
 #include <errno.h>
-#include <math.h>
 #include <string.h>
 
 #define RESOLVE_TIMEOUT_MS 8000
 #define TICK_MS            30000
-#define CLOCK_STEP_MS      30000 /* a jump worth telling */
 #define RENEW_TIMEOUT_MS   60000
 #define RENEW_RETRY_MS     (10.0 * 60 * 1000)
 #define STORE_ADDRESSES    "addresses.control"
@@ -31,7 +30,7 @@ struct reach {
         int64_t renew_unix, end_unix;
         double renew_not_before_ms;
         bool renew_failed_told;
-        double clock_offset_ms; /* real time less monotonic time, at the last tick */
+        struct clockwatch *clock;
 };
 
 /* ---- addresses ---- */
@@ -316,18 +315,16 @@ static void renew_when_due(struct reach *r)
 
 /* ---- the tick ---- */
 
-static void look_at_clock(struct reach *r)
+/* A certificate may be due, or over, by the new time. */
+static void on_clock_set(double step_ms, void *userdata)
 {
-        double offset = (double)daemon_unix_ms() - daemon_now_ms(r->daemon),
-               step = offset - r->clock_offset_ms;
+        struct reach *r = userdata;
         char then[32];
 
-        r->clock_offset_ms = offset;
-        if (fabs(step) < CLOCK_STEP_MS)
-                return;
-        time_format_utc((int64_t)((double)daemon_unix_ms() - step), then);
+        time_format_utc((int64_t)((double)daemon_unix_ms() - step_ms), then);
         daemon_tell(r->daemon, EVENT_CLOCK_JUMP, WIRE_WARNING, NULL, NULL,
-                "The node's clock was set by %+.0f s: without that it would be %s now", step / 1000, then);
+                "The node's clock was set by %+.0f s: without that it would be %s now", step_ms / 1000, then);
+        renew_when_due(r);
 }
 
 static int on_tick(sd_event_source *source, uint64_t at_us, void *userdata)
@@ -338,7 +335,7 @@ static int on_tick(sd_event_source *source, uint64_t at_us, void *userdata)
 
         (void)source;
         (void)at_us;
-        look_at_clock(r);
+        clockwatch_look(r->clock);
         renew_when_due(r);
         /* A connection that lives is as good as a probe. */
         channel_view(d->channel, &v);
@@ -377,14 +374,15 @@ int reach_new(struct daemon *d, struct reach **ret)
 {
         struct reach *r = xcalloc(1, sizeof *r);
         struct error e = {0};
+        int rc;
 
         r->daemon = d;
-        r->clock_offset_ms = (double)daemon_unix_ms() - daemon_now_ms(d);
         if (node_certificate_times(d->settings, &r->renew_unix, &r->end_unix, &e) < 0)
                 log_event(LOG_LEVEL_ERROR, "cannot read the node's certificate", "reason", e.text, NULL);
         load_known(r);
         *ret = r;
-        return new_channel(r);
+        rc = clockwatch_new(d->event, on_clock_set, r, &r->clock);
+        return rc < 0 ? rc : new_channel(r);
 }
 
 void reach_start(struct reach *r)
@@ -407,6 +405,7 @@ struct reach *reach_free(struct reach *r)
         sd_event_source_disable_unref(r->tick);
         child_free(r->resolve);
         child_free(r->renew);
+        clockwatch_free(r->clock);
         r->daemon->channel = channel_free(r->daemon->channel);
         free(r->published);
         free(r);
