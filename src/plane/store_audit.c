@@ -19,6 +19,25 @@ int plane_audit(struct plane_store *s, const struct actor *by, const char *organ
                 "sissss", organisation, now, by->name, action, object, text);
 }
 
+static int on_name(sqlite3_stmt *row, void *userdata)
+{
+        json_object_set_new(userdata, "name", store_text(row, 0));
+        return 1;
+}
+
+int store_named(struct plane_store *s, const char *query, const char *id, const char *organisation,
+        json_t **ret, struct error *e)
+{
+        json_t *detail = json_object();
+        int r = db_query(s->db, e, on_name, detail, query, "ss", id, organisation);
+
+        if (r < 0)
+                json_decref(detail);
+        else
+                *ret = detail;
+        return r < 0 ? r : 0;
+}
+
 static json_t *to_json(sqlite3_stmt *row)
 {
         return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o}", "id", store_text(row, 0), "at", store_time(row, 1),

@@ -25,6 +25,11 @@ int store_end(struct plane_store *s, int result, struct error *e);
 /* The organisation and name of a node that is not removed; -ENOENT. */
 int store_live_node(struct plane_store *s, const char *node, char ret_organisation[65], struct error *e);
 
+/* {"name": …} of what `query` finds by id and organisation, for the audit log: after a removal nobody could
+ * tell whose id it was. New reference; without the name where there is none. */
+int store_named(struct plane_store *s, const char *query, const char *id, const char *organisation,
+        json_t **ret, struct error *e);
+
 /* Copies a column into a fixed field: "" for null. */
 #define STORE_COPY(field, row, column) store_copy((field), sizeof(field), (row), (column))
 void store_copy(char *ret, size_t size_bytes, sqlite3_stmt *row, int column);

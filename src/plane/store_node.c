@@ -109,14 +109,19 @@ static int check_own(struct plane_store *s, const struct actor *by, const char *
         return r;
 }
 
+#define NAME_OF "SELECT name FROM nodes WHERE id = ? AND organisation = ?"
+
 static int new_token(struct plane_store *s, const struct actor *by, const char *organisation,
         const char *node, const char *token, int64_t now, struct error *e)
 {
+        json_auto_t *detail = NULL;
         int r = check_own(s, by, organisation, node, e);
 
         if (r == 0)
                 r = put_token(s, organisation, node, token, now, e);
-        return r < 0 ? r : plane_audit(s, by, organisation, "node.token", node, NULL, now, e);
+        if (r == 0)
+                r = store_named(s, NAME_OF, node, organisation, &detail, e);
+        return r < 0 ? r : plane_audit(s, by, organisation, "node.token", node, TAKE_PTR(detail), now, e);
 }
 
 int plane_node_new_token(struct plane_store *s, const struct actor *by, const char *organisation,
@@ -199,11 +204,14 @@ static int end_node(struct plane_store *s, const char *node, int64_t now, struct
 static int remove_node(struct plane_store *s, const struct actor *by, const char *organisation,
         const char *id, int64_t now, struct error *e)
 {
+        json_auto_t *detail = NULL;
         int r = check_own(s, by, organisation, id, e);
 
         if (r == 0)
                 r = end_node(s, id, now, e);
-        return r < 0 ? r : plane_audit(s, by, organisation, "node.remove", id, NULL, now, e);
+        if (r == 0)
+                r = store_named(s, NAME_OF, id, organisation, &detail, e);
+        return r < 0 ? r : plane_audit(s, by, organisation, "node.remove", id, TAKE_PTR(detail), now, e);
 }
 
 int plane_node_remove(struct plane_store *s, const struct actor *by, const char *organisation, const char *id,

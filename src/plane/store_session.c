@@ -1,5 +1,6 @@
 #include "plane/store_internal.h"
 
+#include "base/cleanup.h"
 #include "base/random.h"
 #include "base/text.h"
 
@@ -256,14 +257,18 @@ int plane_token_list(
 static int remove_token(struct plane_store *s, const struct actor *by, const char *organisation,
         const char *id, int64_t now, struct error *e)
 {
+        json_auto_t *detail = NULL;
         int r = store_check_actor(s, by, organisation, e);
 
+        if (r == 0)
+                r = store_named(s, "SELECT name FROM tokens WHERE id = ? AND organisation = ?", id,
+                        organisation, &detail, e);
         if (r == 0)
                 r = db_run(s->db, e, "DELETE FROM tokens WHERE id = ? AND organisation = ?", "ss", id,
                         organisation);
         if (r == 0 && db_changes(s->db) == 0)
                 return error_set(e, ENOENT, "token.unknown", "there is no such token");
-        return r < 0 ? r : plane_audit(s, by, organisation, "token.remove", id, NULL, now, e);
+        return r < 0 ? r : plane_audit(s, by, organisation, "token.remove", id, TAKE_PTR(detail), now, e);
 }
 
 int plane_token_remove(struct plane_store *s, const struct actor *by, const char *organisation,

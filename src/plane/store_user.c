@@ -1,5 +1,6 @@
 #include "plane/store_internal.h"
 
+#include "base/cleanup.h"
 #include "base/random.h"
 #include "base/text.h"
 
@@ -113,6 +114,8 @@ int plane_user_list(
         return store_list_end(&l, r, ret);
 }
 
+#define NAME_OF "SELECT name FROM users WHERE id = ? AND organisation = ?"
+
 static int update(struct plane_store *s, const struct actor *by, const char *organisation, const char *id,
         const enum role *role, const char *password_hash, int64_t now, struct error *e)
 {
@@ -129,9 +132,11 @@ static int update(struct plane_store *s, const struct actor *by, const char *org
         if (r == 0)
                 r = db_run(s->db, e, "DELETE FROM sessions WHERE organisation = ? AND user = ?", "ss",
                         organisation, id);
+        if (r == 0)
+                r = store_named(s, NAME_OF, id, organisation, &detail, e);
         if (r < 0)
                 return r;
-        detail = json_pack("{s:b}", "password", password_hash != NULL);
+        json_object_set_new(detail, "password", json_boolean(password_hash != NULL));
         if (role)
                 json_object_set_new(detail, "role", json_string(role_to_string(*role)));
         return plane_audit(s, by, organisation, "user.update", id, detail, now, e);
@@ -150,14 +155,17 @@ int plane_user_update(struct plane_store *s, const struct actor *by, const char 
 static int remove_user(struct plane_store *s, const struct actor *by, const char *organisation,
         const char *id, int64_t now, struct error *e)
 {
+        json_auto_t *detail = NULL;
         int r = store_check_actor(s, by, organisation, e);
 
+        if (r == 0)
+                r = store_named(s, NAME_OF, id, organisation, &detail, e);
         if (r == 0)
                 r = db_run(s->db, e, "DELETE FROM users WHERE id = ? AND organisation = ?", "ss", id,
                         organisation);
         if (r == 0 && db_changes(s->db) == 0)
                 return unknown(e);
-        return r < 0 ? r : plane_audit(s, by, organisation, "user.remove", id, NULL, now, e);
+        return r < 0 ? r : plane_audit(s, by, organisation, "user.remove", id, TAKE_PTR(detail), now, e);
 }
 
 int plane_user_remove(struct plane_store *s, const struct actor *by, const char *organisation, const char *id,

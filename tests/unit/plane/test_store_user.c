@@ -110,6 +110,44 @@ static void test_nothing_crosses(void **state)
         json_decref(list);
 }
 
+/* The newest line of the audit log. */
+static void assert_audit(struct world *w, const char *action, const char *object, const char *name)
+{
+        const struct page p = {.limit = 1};
+        json_t *list = NULL, *newest;
+        struct error e = {0};
+
+        must(plane_audit_list(w->store, w->ours, &p, &list, &e), &e);
+        newest = json_array_get(items_of(list), 0);
+        assert_string_equal(text_of(newest, "action"), action);
+        assert_string_equal(text_of(newest, "object"), object);
+        assert_string_equal(text_of(json_object_get(newest, "detail"), "name"), name);
+        json_decref(list);
+}
+
+/* Once somebody is removed, only the log can tell whose id it was. */
+static void test_the_audit_log_names_who_is_removed(void **state)
+{
+        const enum role admin = ROLE_ADMIN;
+        struct world *w = *state;
+        struct error e = {0};
+        char id[65], secret[64];
+        int64_t expires;
+
+        add(w, "carol", ROLE_VIEWER, id);
+        must(plane_user_update(w->store, &w->us, w->ours, id, &admin, NULL, NOW, &e), &e);
+        assert_audit(w, "user.update", id, "carol");
+        must(plane_user_remove(w->store, &w->us, w->ours, id, NOW, &e), &e);
+        assert_audit(w, "user.remove", id, "carol");
+        must(plane_token_add(w->store, &w->us, w->ours, "ci", ROLE_VIEWER, 0, NOW, id, secret, &e), &e);
+        must(plane_token_remove(w->store, &w->us, w->ours, id, NOW, &e), &e);
+        assert_audit(w, "token.remove", id, "ci");
+        must(plane_node_new_token(w->store, &w->us, w->ours, w->node, NOW, secret, &expires, &e), &e);
+        assert_audit(w, "node.token", w->node, "branch-1");
+        must(plane_node_remove(w->store, &w->us, w->ours, w->node, NOW, &e), &e);
+        assert_audit(w, "node.remove", w->node, "branch-1");
+}
+
 /* ---- wrong passwords ---- */
 
 static void test_five_wrong_passwords_slow_the_sixth(void **state)
@@ -336,6 +374,7 @@ int main(void)
 #define T(f) cmocka_unit_test_setup_teardown(f, world_new, world_free)
                 T(test_users),
                 T(test_nothing_crosses),
+                T(test_the_audit_log_names_who_is_removed),
                 T(test_five_wrong_passwords_slow_the_sixth),
                 T(test_session),
                 T(test_bad_secrets),
