@@ -43,6 +43,8 @@ static void on_completed(void *userdata, struct MHD_Connection *connection, void
         *of_request = NULL;
         if (!x)
                 return;
+        if (x->is_handled && !x->is_head && !str_equal(x->method, "GET"))
+                api_audit_changed(x->api);
         api_stream_free(x->stream);
         if (x->response)
                 MHD_destroy_response(x->response);

@@ -152,6 +152,7 @@ int api_hub_new(struct api *a);
 void api_hub_stop(struct api *a); /* its streams end: nothing is suspended any more */
 void api_hub_free(struct api *a);
 void api_stream_free(struct stream *s); /* its exchange is over */
+void api_audit_changed(struct api *a);  /* what is new in the audit log goes to administrators */
 /* Rights changed: all streams of the organisation end, and who still may opens his anew. */
 void api_streams_end(struct api *a, const char *organisation);
 size_t api_streams_count(const struct api *a);

@@ -25,6 +25,7 @@
 struct frame {
         uint64_t number;
         char organisation[65]; /* "": all */
+        bool is_for_admins;
         char *text;
         struct frame *prev, *next; /* the oldest first */
 };
@@ -37,7 +38,7 @@ struct stream {
         int64_t next_line;                 /* of that request */
         struct text waiting;
         size_t sent; /* of `waiting` */
-        bool is_suspended, is_ended, is_broken;
+        bool is_admin, is_suspended, is_ended, is_broken;
         int fd;
         uint64_t began_us;
         sd_event_source *hangup;
@@ -48,6 +49,7 @@ struct hub {
         struct api *api;
         char boot[RANDOM_ID_TEXT]; /* numbers count within it */
         uint64_t number;
+        int64_t audited; /* of the audit log: what was pushed last */
         struct frame *frames;
         size_t frame_count, frame_bytes;
         struct stream *streams;
@@ -139,6 +141,7 @@ static struct stream *stream_new(struct exchange *x)
         s->hub = h;
         s->exchange = x;
         str_copy(s->organisation, sizeof s->organisation, x->organisation);
+        s->is_admin = x->actor.role >= ROLE_ADMIN;
         s->fd = MHD_get_connection_info(x->connection, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
         sd_event_now(x->api->options.event, CLOCK_MONOTONIC, &s->began_us);
         sd_event_add_io(x->api->options.event, &s->hangup, s->fd, EPOLLRDHUP, on_hangup, s);
@@ -205,12 +208,13 @@ static void forget_oldest(struct hub *h)
         free(f);
 }
 
-static struct frame *keep(struct hub *h, const char *organisation, char *text)
+static struct frame *keep(struct hub *h, const char *organisation, bool is_for_admins, char *text)
 {
         struct frame *f = xcalloc(1, sizeof *f);
 
         f->number = h->number;
         str_copy(f->organisation, sizeof f->organisation, organisation);
+        f->is_for_admins = is_for_admins;
         f->text = text;
         DL_APPEND(h->frames, f);
         h->frame_count++;
@@ -220,26 +224,47 @@ static struct frame *keep(struct hub *h, const char *organisation, char *text)
         return f;
 }
 
-static bool is_for(const struct stream *s, const char *organisation)
+static bool is_for(const struct stream *s, const struct frame *f)
 {
-        return !s->request[0] && (!organisation[0] || str_equal(s->organisation, organisation));
+        return !s->request[0] && (!f->organisation[0] || str_equal(s->organisation, f->organisation)) &&
+               (!f->is_for_admins || s->is_admin);
+}
+
+static void spread(
+        struct hub *h, const char *organisation, bool is_for_admins, const char *kind, const json_t *value)
+{
+        _cleanup_free_ char *json = json_to_text(value);
+        const struct frame *f;
+
+        h->number++;
+        f = keep(h, organisation, is_for_admins,
+                xasprintf("event: %s\nid: %s.%llu\ndata: %s\n\n", kind, h->boot,
+                        (unsigned long long)h->number, json));
+        for (struct stream *s = h->streams; s; s = s->next)
+                if (is_for(s, f))
+                        push(s, f->text);
 }
 
 void api_changed(struct api *a, const char *organisation, const char *kind, json_t *value)
 {
-        _cleanup_free_ char *json = NULL;
-        const struct frame *f;
+        if (a)
+                spread(a->hub, organisation, false, kind, value);
+}
 
-        if (!a)
+/* Users, tokens, configurations, requests: whatever somebody changes is in the audit log. */
+void api_audit_changed(struct api *a)
+{
+        json_auto_t *news = NULL;
+        json_t *n;
+        size_t i;
+
+        if (!a->hub || plane_audit_since(a->options.store, &a->hub->audited, &news, NULL) < 0)
                 return;
-        json = json_to_text(value);
-        a->hub->number++;
-        f = keep(a->hub, organisation,
-                xasprintf("event: %s\nid: %s.%llu\ndata: %s\n\n", kind, a->hub->boot,
-                        (unsigned long long)a->hub->number, json));
-        for (struct stream *s = a->hub->streams; s; s = s->next)
-                if (is_for(s, organisation))
-                        push(s, f->text);
+        json_array_foreach(news, i, n)
+        {
+                spread(a->hub, json_string_value(json_object_get(n, "organisation")), true, "audit",
+                        json_object_get(n, "entry"));
+        }
 }
 
 /* The number of "BOOT.NUMBER"; false when it is of another life of the plane, or none at all. */
@@ -267,7 +292,7 @@ static void catch_up(struct stream *s, const char *last_id)
                 return;
         }
         for (const struct frame *f = h->frames; f; f = f->next)
-                if (f->number > last && is_for(s, f->organisation))
+                if (f->number > last && is_for(s, f))
                         push(s, f->text);
 }
 
@@ -383,11 +408,14 @@ static int on_heartbeat(sd_event_source *source, uint64_t now_us, void *userdata
 int api_hub_new(struct api *a)
 {
         struct hub *h = xcalloc(1, sizeof *h);
+        json_auto_t *none = NULL;
         uint64_t now_us = 0;
 
         a->hub = h;
         h->api = a;
         random_id("s", h->boot);
+        h->audited = -1;
+        plane_audit_since(a->options.store, &h->audited, &none, NULL);
         sd_event_now(a->options.event, CLOCK_MONOTONIC, &now_us);
         return sd_event_add_time(a->options.event, &h->heartbeat, CLOCK_MONOTONIC, now_us + HEARTBEAT_US,
                        1000000, on_heartbeat, h) < 0

@@ -71,6 +71,10 @@ int plane_audit(struct plane_store *s, const struct actor *by, const char *organ
         const char *object, json_t *detail /* stolen; NULL; never a secret */, int64_t now, struct error *e);
 int plane_audit_list(
         struct plane_store *s, const char *organisation, const struct page *p, json_t **ret, struct error *e);
+/* What was written after the entry with this number, of all organisations and the oldest first, at most 100:
+ * an array of {"organisation", "entry"}. *after moves on; < 0: only to the newest there is, and nothing is
+ * given. */
+int plane_audit_since(struct plane_store *s, int64_t *after, json_t **ret, struct error *e);
 
 /* ---- nodes (store_node.c) ---- */
 struct plane_node {

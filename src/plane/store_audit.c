@@ -59,3 +59,39 @@ int plane_audit_list(
                 "sii", organisation, store_list_number(&l, 0), store_list_fetch(&l));
         return store_list_end(&l, r, ret);
 }
+
+struct news {
+        json_t *items;
+        int64_t last;
+};
+
+static int on_news(sqlite3_stmt *row, void *userdata)
+{
+        struct news *n = userdata;
+
+        json_array_append_new(
+                n->items, json_pack("{s:o, s:o}", "organisation", store_text(row, 6), "entry", to_json(row)));
+        n->last = db_integer(row, 0);
+        return 0;
+}
+
+int plane_audit_since(struct plane_store *s, int64_t *after, json_t **ret, struct error *e)
+{
+        struct news n = {.items = json_array(), .last = *after};
+        int r;
+
+        if (*after < 0)
+                r = db_query_integer(s->db, e, 0, &n.last, "SELECT max(id) FROM audit", "");
+        else
+                r = db_query(s->db, e, on_news, &n,
+                        "SELECT id, at, actor, action, object, detail, organisation FROM audit"
+                        " WHERE id > ? ORDER BY id LIMIT 100",
+                        "i", *after);
+        if (r < 0) {
+                json_decref(n.items);
+                return r;
+        }
+        *after = n.last;
+        *ret = n.items;
+        return 0;
+}

@@ -91,6 +91,66 @@ static void test_changes(void **state)
         assert_int_equal(api_streams_count(w->api), 0);
 }
 
+/* Whatever somebody changes is in the audit log, and what is new in it goes to administrators alone. */
+static void test_the_audit_log(void **state)
+{
+        struct world *w = *state;
+        _cleanup_free_ char *text = NULL, *own = NULL, *other = NULL;
+        int admin, viewer, strange;
+
+        json_decref(world_get(
+                w, 201, ASK("POST", "/api/v1/nodes", .token = w->operator, .body = "{\"name\":\"before\"}")));
+        world_run(w, 50);
+        admin = open_stream(w, "/api/v1/events/stream", w->admin, NULL);
+        viewer = open_stream(w, "/api/v1/events/stream", w->viewer, NULL);
+        strange = open_stream(w, "/api/v1/events/stream", w->stranger, NULL);
+        json_decref(world_get(
+                w, 201, ASK("POST", "/api/v1/nodes", .token = w->operator, .body = "{\"name\":\"branch\"}")));
+        text = raw_read(w, admin, "node.create", 2000);
+        assert_non_null(strstr(text, "event: audit\nid: "));
+        assert_non_null(strstr(text, "\"actor\":\"token:o\""));
+        assert_non_null(strstr(text, "\"detail\":{\"name\":\"branch\""));
+        assert_null(strstr(text, "before")); /* of before it was opened */
+        change(w, "", "event", "last");
+        own = raw_read(w, viewer, "last", 2000);
+        assert_non_null(strstr(own, "event: node\n"));
+        assert_null(strstr(own, "audit"));
+        other = raw_read(w, strange, "last", 2000);
+        assert_null(strstr(other, "node.create"));
+        assert_null(strstr(other, "branch"));
+        close(admin);
+        close(viewer);
+        close(strange);
+}
+
+/* Who was cut off because users changed hears how when he comes back. */
+static void test_the_audit_log_of_users(void **state)
+{
+        struct world *w = *state;
+        int fd = open_stream(w, "/api/v1/events/stream", w->admin, NULL);
+        _cleanup_free_ char *text = NULL, *again = NULL;
+        char id[64], header[128];
+        struct answer a;
+
+        change(w, w->organisation, "event", "one");
+        text = raw_read(w, fd, "one", 2000);
+        last_id(text, id);
+        close(fd);
+        a = world_ask(w, ASK("POST", "/api/v1/users", .token = w->admin,
+                                 .body = "{\"name\":\"carol\",\"role\":\"viewer\","
+                                         "\"password\":\"correct horse battery\"}"));
+        assert_int_equal(a.status, 201);
+        answer_done(&a);
+        world_run(w, 50);
+        snprintf(header, sizeof header, "Last-Event-ID: %s\r\n", id);
+        fd = open_stream(w, "/api/v1/events/stream", w->admin, header);
+        again = raw_read(w, fd, "retry", 2000);
+        assert_non_null(strstr(again, "user.create"));
+        assert_non_null(strstr(again, "carol"));
+        assert_null(strstr(again, "horse"));
+        close(fd);
+}
+
 static void test_coming_back(void **state)
 {
         struct world *w = *state;
@@ -362,6 +422,8 @@ int main(void)
 {
         const struct CMUnitTest tests[] = {
                 TEST(test_changes),
+                TEST(test_the_audit_log),
+                TEST(test_the_audit_log_of_users),
                 TEST(test_coming_back),
                 TEST(test_a_reader_who_does_not_read),
                 TEST(test_streams_are_bounded),
