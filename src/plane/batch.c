@@ -129,15 +129,14 @@ static void count_item(struct batch *b, const struct item *i)
 static void note_incident(struct batch *b, const struct item *i)
 {
         const struct wire_event *e = &i->event;
+        int64_t now_ms = clock_unix_ms();
+        int64_t at_ms = e->generated_unix_ms < now_ms ? e->generated_unix_ms : now_ms;
 
         if (i->kind != TOPIC_EVENT || i->result < 0 || !i->is_new || !e->service)
                 return;
-        if (e->severity == WIRE_INFO)
-                incidents_report(b->incidents, i->of.organisation, i->node, i->of.site, e->service, NULL,
-                        clock_unix_ms());
-        else if (e->diagnosis)
+        if (e->severity == WIRE_INFO || e->diagnosis)
                 incidents_report(b->incidents, i->of.organisation, i->node, i->of.site, e->service,
-                        e->diagnosis, clock_unix_ms());
+                        e->severity == WIRE_INFO ? NULL : e->diagnosis, at_ms);
 }
 
 static int save_incident(struct batch *b, const json_t *change)

@@ -1,77 +1,20 @@
-#include "plane/incidents.h"
+#include "plane/incidents_internal.h"
 
 #include "base/alloc.h"
-#include "base/cleanup.h"
 #include "base/json.h"
-#include "base/random.h"
 #include "base/text.h"
 
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
-#include <uthash.h>
 
-#define WINDOW_MS INT64_C(600000)
+#define WINDOW_MS INT64_C(600000) /* and so long what is over is kept */
 #define MIN_NODES 5
 #define MIN_SITES 2
 #define MIN_STILL 2
 
-#define ID_TEXT      65
-#define KEY_TEXT     192
-#define MAX_CAUSES   8
-#define MAX_TARGETS  64
-#define MAX_KEYS     16 /* groups that one service of a node is in */
-#define MAX_SERVICES 16 /* of a node */
-#define MAX_MEMBERS  200000
-#define MAX_SHOWN    500
-
-/* A node that has a group's cause, or had it while its incident was open. */
-struct member {
-        char node[ID_TEXT], site[ID_TEXT];
-        int64_t since;
-        unsigned services; /* that have it now; 0: none any more */
-        bool counts;       /* in the open incident */
-        UT_hash_handle hh;
-};
-
-/* Everything with the same organisation, cause, range and port. */
-struct group {
-        char key[KEY_TEXT];
-        char organisation[ID_TEXT], cause[ID_TEXT];
-        struct cidr range;
-        uint16_t port;
-        struct member *members;
-        size_t still; /* that count and have it now */
-        /* the incident, while there is one */
-        bool open, changed;
-        char id[RANDOM_ID_TEXT];
-        int64_t since;
-        size_t least_nodes, least_sites; /* of an incident that goes on after a restart */
-        UT_hash_handle hh;
-};
-
-struct service {
-        char name[ID_TEXT];
-        struct group *groups[MAX_KEYS];
-        size_t count;
-};
-struct node {
-        char key[2 * ID_TEXT];
-        char id[ID_TEXT];
-        struct service *services;
-        size_t count;
-        UT_hash_handle hh;
-};
-
-struct incidents {
-        struct cidr *ranges;
-        size_t range_count;
-        struct group *groups;
-        struct node *nodes;
-        size_t member_count;
-        json_t *ended;  /* that nobody has taken yet */
-        int64_t now_ms; /* last heard */
-};
+#define MAX_CAUSES  8
+#define MAX_TARGETS 64
+#define MAX_MEMBERS 200000
 
 struct incidents *incidents_new(const struct cidr *ranges, size_t range_count)
 {
@@ -176,161 +119,100 @@ static struct member *member_of(struct incidents *i, struct group *g, const char
         return m;
 }
 
-/* ---- how an incident is told ---- */
-
-static int compare_sites(const void *a, const void *b)
-{
-        return strcmp(*(const char *const *)a, *(const char *const *)b);
-}
-
-/* Different ones; a node without a site is one of its own. */
-static size_t count_sites(const struct group *g, size_t *ret_nodes)
-{
-        const char **sites = xcalloc((size_t)HASH_COUNT(g->members) + 1, sizeof *sites);
-        const struct member *m;
-        size_t count = 0, different = 0;
-
-        *ret_nodes = 0;
-        for (m = g->members; m; m = m->hh.next) {
-                *ret_nodes += m->counts;
-                if (m->counts && m->site[0])
-                        sites[count++] = m->site;
-                else if (m->counts && m->since) /* 0: known only from before a restart */
-                        different++;
-        }
-        if (count)
-                qsort(sites, count, sizeof *sites, compare_sites);
-        for (size_t k = 0; k < count; k++)
-                different += k == 0 || strcmp(sites[k], sites[k - 1]) != 0;
-        free(sites);
-        return different;
-}
-
-static void format_target(const struct group *g, char ret[2 * INET_ADDR_TEXT])
-{
-        char text[INET_ADDR_TEXT];
-
-        cidr_format(&g->range, text);
-        if (g->port == 0)
-                snprintf(ret, 2 * INET_ADDR_TEXT, "%s", text);
-        else
-                snprintf(ret, 2 * INET_ADDR_TEXT, g->range.address.family == AF_INET6 ? "[%s]:%u" : "%s:%u",
-                        text, g->port);
-}
-
-/* "10:02", with its day unless that is the day of `other_ms`. */
-static void format_minute(int64_t at_ms, int64_t other_ms, char ret[32])
-{
-        time_t at = (time_t)(at_ms / 1000), other = (time_t)(other_ms / 1000);
-        struct tm t, o;
-
-        if (!gmtime_r(&at, &t) || !gmtime_r(&other, &o)) {
-                str_copy(ret, 32, "?");
-                return;
-        }
-        strftime(ret, 32, t.tm_year == o.tm_year && t.tm_yday == o.tm_yday ? "%H:%M" : "%Y-%m-%d %H:%M", &t);
-}
-
-static char *summarise(
-        const struct group *g, const char *target, size_t nodes, size_t sites, int64_t until, int64_t now_ms)
-{
-        char since[32], end[32];
-
-        format_minute(g->since, until ? until : now_ms, since);
-        if (!until)
-                return xasprintf("%zu nodes of %zu site%s lost %s since %s UTC", nodes, sites,
-                        sites == 1 ? "" : "s", target, since);
-        format_minute(until, g->since, end);
-        return xasprintf("%zu nodes of %zu site%s lost %s from %s to %s UTC", nodes, sites,
-                sites == 1 ? "" : "s", target, since, end);
-}
-
-static json_t *list_nodes(const struct group *g)
-{
-        json_t *ids = json_array();
-
-        for (const struct member *m = g->members; m && json_array_size(ids) < MAX_SHOWN; m = m->hh.next)
-                if (m->counts)
-                        json_array_append_new(ids, json_string(m->node));
-        return ids;
-}
-
-/* `until` 0: it goes on. */
-static json_t *incident_to_json(const struct group *g, int64_t until, int64_t now_ms)
-{
-        char target[2 * INET_ADDR_TEXT], range[INET_ADDR_TEXT];
-        size_t nodes, sites = count_sites(g, &nodes);
-        _cleanup_free_ char *summary = NULL;
-
-        if (nodes < g->least_nodes)
-                nodes = g->least_nodes;
-        if (sites < g->least_sites)
-                sites = g->least_sites;
-        format_target(g, target);
-        summary = summarise(g, target, nodes, sites, until, now_ms);
-        return json_pack("{s:s, s:{s:s, s:s, s:s, s:s, s:i, s:o, s:o, s:I, s:I, s:I, s:o, s:s}}",
-                "organisation", g->organisation, "incident", "id", g->id, "cause", g->cause, "target", target,
-                "range", cidr_format(&g->range, range), "port", (int)g->port, "since", json_time(g->since),
-                "until", until ? json_time(until) : json_null(), "nodes", (json_int_t)nodes, "sites",
-                (json_int_t)sites, "still", (json_int_t)g->still, "node_ids", list_nodes(g), "summary",
-                summary);
-}
-
 /* ---- it begins, it ends ---- */
 
-static bool is_recent(const struct member *m, int64_t now_ms)
+/* It had the cause when `m` got it, and had got it about then. A node that was cut off tells of it when it is
+ * over: by the times of the nodes' events, not by when they came. */
+static bool is_beside(const struct member *m, const struct member *other)
 {
-        return m->services > 0 && m->since >= now_ms - WINDOW_MS;
+        return other->since >= m->since - WINDOW_MS && other->since <= m->since + WINDOW_MS &&
+               (other->until == 0 || other->until >= m->since);
 }
 
-static void begin_if_many(struct group *g, int64_t now_ms)
+static bool are_many(const struct group *g, const struct member *m)
 {
         const struct member *first = NULL;
-        struct member *m;
-        size_t nodes = 0, sites = 0;
-        int64_t since = now_ms;
+        size_t nodes = 0;
+        bool many_sites = false;
 
-        for (m = g->members; m; m = m->hh.next) {
-                if (!is_recent(m, now_ms))
+        for (const struct member *o = g->members; o; o = o->hh.next) {
+                if (!is_beside(m, o))
                         continue;
                 nodes++;
-                if (m->since < since)
-                        since = m->since;
                 if (!first)
-                        sites = 1;
-                else if (sites == 1 && (!m->site[0] || !str_equal(m->site, first->site)))
-                        sites = 2;
-                if (!first)
-                        first = m;
+                        first = o;
+                else
+                        many_sites |= !o->site[0] || !str_equal(o->site, first->site);
         }
-        if (nodes < MIN_NODES || sites < MIN_SITES)
+        return nodes >= MIN_NODES && many_sites;
+}
+
+static void tell_end(struct incidents *i, struct group *g)
+{
+        json_array_append_new(i->ended, incidents_told(g, g->until, i->now_ms));
+        g->changed = false;
+}
+
+/* Because of `m`, which is the last that was needed. It may be over already. */
+static void begin_if_many(struct incidents *i, struct group *g, const struct member *m)
+{
+        int64_t until = 0;
+
+        if (!are_many(g, m))
                 return;
+        if (g->changed) /* the one before, of which more was told late */
+                tell_end(i, g);
         random_id("i", g->id);
-        g->open = g->changed = true;
-        g->since = since;
-        g->still = nodes;
-        for (m = g->members; m; m = m->hh.next)
-                m->counts = is_recent(m, now_ms);
+        g->since = m->since;
+        g->still = g->least_nodes = g->least_sites = 0;
+        for (struct member *o = g->members; o; o = o->hh.next) {
+                o->counts = o->is_late = is_beside(m, o);
+                if (!o->counts)
+                        continue;
+                g->still += o->services > 0;
+                if (o->since < g->since)
+                        g->since = o->since;
+                if (o->until > until)
+                        until = o->until;
+        }
+        g->open = g->still >= MIN_STILL;
+        g->until = g->open ? 0 : until;
+        g->changed = true;
 }
 
 /* What still has the cause may be part of a new incident: within the time since it got it. */
-static void end(struct incidents *i, struct group *g, int64_t now_ms)
+static void end(struct incidents *i, struct group *g)
 {
-        struct member *m = NULL, *next;
+        g->open = false;
+        g->was_left = true;
+        g->until = i->now_ms > g->since ? i->now_ms : g->since;
+        for (struct member *m = g->members; m; m = m->hh.next)
+                m->is_late = false;
+        tell_end(i, g);
+}
 
-        json_array_append_new(i->ended, incident_to_json(g, now_ms, now_ms));
-        g->open = g->changed = false;
-        g->still = g->least_nodes = g->least_sites = 0;
-        HASH_ITER(hh, g->members, m, next)
-        {
-                m->counts = false;
-                if (m->services == 0)
-                        member_free(i, g, m);
-        }
+static void come_to(struct group *g, struct member *m)
+{
+        if (!m->counts && m->since < g->since && m->since >= g->since - WINDOW_MS)
+                g->since = m->since;
+        g->changed |= !m->counts;
+        m->counts = true;
+        g->still++;
+}
+
+/* To an incident that is over. */
+static void come_late(struct group *g, struct member *m)
+{
+        come_to(g, m);
+        m->is_late = true;
+        if (g->still < MIN_STILL)
+                return;
+        g->open = g->changed = true;
+        g->until = 0;
 }
 
 /* False: there is no room. */
-static bool join(struct incidents *i, struct group *g, const char *node, const char *site, int64_t now_ms)
+static bool join(struct incidents *i, struct group *g, const char *node, const char *site)
 {
         struct member *m = member_of(i, g, node);
 
@@ -338,30 +220,54 @@ static bool join(struct incidents *i, struct group *g, const char *node, const c
                 return false;
         if (m->services++ > 0)
                 return true;
-        m->since = now_ms;
+        m->since = i->now_ms;
+        m->until = 0;
         str_copy(m->site, sizeof m->site, site ? site : "");
-        if (!g->open) {
-                begin_if_many(g, now_ms);
-                return true;
+        if (g->open) {
+                come_to(g, m);
+        } else if (g->id[0] && m->since >= g->since - WINDOW_MS && m->since <= g->until + WINDOW_MS) {
+                come_late(g, m);
+        } else {
+                begin_if_many(i, g, m);
         }
-        g->changed |= !m->counts;
-        m->counts = true;
-        g->still++;
         return true;
 }
 
-static void leave(struct incidents *i, struct group *g, const char *node, int64_t now_ms)
+static void leave(struct incidents *i, struct group *g, const char *node)
 {
         struct member *m = NULL;
 
         HASH_FIND_STR(g->members, node, m);
         if (!m || --m->services > 0)
                 return;
-        if (m->counts && --g->still < MIN_STILL)
-                end(i, g, now_ms); /* and m is gone */
-        else if (!m->counts)
-                member_free(i, g, m);
-        group_free_if_empty(i, g);
+        m->until = i->now_ms > m->since ? i->now_ms : m->since;
+        g->was_left = true;
+        if (!m->counts)
+                return;
+        g->still--;
+        if (g->open && g->still < MIN_STILL) {
+                end(i, g);
+        } else if (!g->open && m->is_late && m->until > g->until) {
+                g->until = m->until;
+                g->changed = true;
+        }
+}
+
+static void forget_what_is_over(struct incidents *i, struct group *g)
+{
+        struct member *m = NULL, *next;
+
+        g->forget_ms = 0;
+        if (!g->open) {
+                g->id[0] = '\0';
+                g->still = g->least_nodes = g->least_sites = 0;
+        }
+        HASH_ITER(hh, g->members, m, next)
+        {
+                m->counts &= g->open;
+                if (m->services == 0 && !m->counts)
+                        member_free(i, g, m);
+        }
 }
 
 /* ---- what a diagnosis says ---- */
@@ -459,14 +365,13 @@ static void move(struct incidents *i, const struct node *n, struct service *s, s
 
         s->count = 0;
         for (size_t k = 0; k < count; k++)
-                if (holds(before.groups, before.count, groups[k]) ||
-                        join(i, groups[k], n->id, site, i->now_ms))
+                if (holds(before.groups, before.count, groups[k]) || join(i, groups[k], n->id, site))
                         s->groups[s->count++] = groups[k];
                 else
                         group_free_if_empty(i, groups[k]);
         for (size_t k = 0; k < before.count; k++)
                 if (!holds(s->groups, s->count, before.groups[k]))
-                        leave(i, before.groups[k], n->id, i->now_ms);
+                        leave(i, before.groups[k], n->id);
 }
 
 static void drop_service(struct incidents *i, struct node *n, struct service *s)
@@ -478,14 +383,14 @@ static void drop_service(struct incidents *i, struct node *n, struct service *s)
 }
 
 void incidents_report(struct incidents *i, const char *organisation, const char *node, const char *site,
-        const char *service, const json_t *diagnosis, int64_t now_unix_ms)
+        const char *service, const json_t *diagnosis, int64_t at_unix_ms)
 {
         struct group *groups[MAX_KEYS];
         struct node *n = node_of(i, organisation, node, diagnosis != NULL);
         struct service *s = n ? service_of(n, service, diagnosis != NULL) : NULL;
         size_t count = s && diagnosis ? groups_of(i, organisation, diagnosis, groups) : 0;
 
-        i->now_ms = now_unix_ms;
+        i->now_ms = at_unix_ms;
         if (s && count == 0)
                 drop_service(i, n, s);
         else if (s)
@@ -537,7 +442,7 @@ void incidents_resume(struct incidents *i, const char *organisation, const json_
         g->since = since;
         g->least_nodes = count_member(incident, "nodes");
         g->least_sites = count_member(incident, "sites");
-        for (size_t k = 0; k < json_array_size(ids) && k < MAX_SHOWN; k++) {
+        for (size_t k = 0; k < json_array_size(ids) && k < INCIDENTS_SHOWN; k++) {
                 const char *node = json_string_value(json_array_get(ids, k));
                 struct member *m = node && strlen(node) < ID_TEXT ? member_of(i, g, node) : NULL;
 
@@ -555,7 +460,12 @@ json_t *incidents_take_changes(struct incidents *i, int64_t now_unix_ms)
         HASH_ITER(hh, i->groups, g, next)
         {
                 if (g->open && g->still < MIN_STILL) /* nobody reported it again after a restart */
-                        end(i, g, now_unix_ms);
+                        end(i, g);
+                if (g->was_left)
+                        g->forget_ms = now_unix_ms + WINDOW_MS;
+                else if (g->forget_ms && now_unix_ms >= g->forget_ms && !g->changed)
+                        forget_what_is_over(i, g);
+                g->was_left = false;
                 group_free_if_empty(i, g);
         }
         changes = i->ended;
@@ -564,7 +474,7 @@ json_t *incidents_take_changes(struct incidents *i, int64_t now_unix_ms)
                 if (!g->changed)
                         continue;
                 g->changed = false;
-                json_array_append_new(changes, incident_to_json(g, 0, now_unix_ms));
+                json_array_append_new(changes, incidents_told(g, g->open ? 0 : g->until, now_unix_ms));
         }
         return changes;
 }

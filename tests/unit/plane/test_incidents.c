@@ -282,6 +282,128 @@ static void test_it_grows_and_ends_and_begins_anew(void **state)
         json_decref(incident);
 }
 
+/* Nodes that were cut off altogether tell of it when it is over, one after the other. */
+static void test_told_when_it_is_over(void **state)
+{
+        struct incidents *i = *state;
+        char id[64] = "";
+
+        for (int n = 0; n < 31; n++) {
+                json_t *changes, *incident;
+
+                drops(i, n, n % 4, T0 + (n * 7 % 31) * 1000);
+                works(i, n, T0 + 20 * MINUTE + (n * 5 % 31) * 1000);
+                changes = incidents_take_changes(i, T0 + 25 * MINUTE);
+                assert_int_equal(json_array_size(changes), n < 4 ? 0 : 1);
+                incident = json_object_get(json_array_get(changes, 0), "incident");
+                if (n == 4)
+                        str_copy(id, sizeof id, json_string_value(json_object_get(incident, "id")));
+                if (n >= 4) {
+                        assert_text(incident, "id", id);
+                        assert_number(incident, "nodes", n + 1);
+                        assert_number(incident, "still", 0);
+                        assert_true(json_is_string(json_object_get(incident, "until")));
+                }
+                if (n == 30) {
+                        assert_text(incident, "summary",
+                                "31 nodes of 4 sites lost 198.51.100.16/28:443 from 10:02 to 10:22 UTC");
+                        assert_text(incident, "since", "2026-11-21T10:02:00.000Z");
+                        assert_text(incident, "until", "2026-11-21T10:22:30.000Z");
+                }
+                json_decref(changes);
+        }
+        take_none(i, T0 + 26 * MINUTE);
+}
+
+/* As above, but each tells of its end a while after its beginning, so that some tell of both at once. */
+static void test_told_late_and_mixed(void **state)
+{
+        struct incidents *i = *state;
+        json_t *incident = NULL, *changes;
+        char id[64] = "";
+
+        for (int n = 0; n < 20; n++) {
+                if (n < 17)
+                        drops(i, n, n % 4, T0);
+                if (n >= 3)
+                        works(i, n - 3, T0 + 20 * MINUTE);
+                changes = incidents_take_changes(i, T0 + 25 * MINUTE);
+                assert_true(json_array_size(changes) <= 1);
+                if (json_array_size(changes)) {
+                        json_decref(incident);
+                        incident = json_incref(json_object_get(json_array_get(changes, 0), "incident"));
+                        if (!id[0])
+                                str_copy(id, sizeof id, json_string_value(json_object_get(incident, "id")));
+                        assert_text(incident, "id", id);
+                }
+                json_decref(changes);
+        }
+        assert_text(
+                incident, "summary", "17 nodes of 4 sites lost 198.51.100.16/28:443 from 10:02 to 10:22 UTC");
+        json_decref(incident);
+}
+
+/* Within ten minutes, but one after the other: that is not the same time. */
+static void test_one_after_the_other(void **state)
+{
+        struct incidents *i = *state;
+
+        for (int n = 0; n < 9; n++) {
+                drops(i, n, n, T0 + n * MINUTE);
+                works(i, n, T0 + n * MINUTE + MINUTE - 1);
+                take_none(i, T0 + (n + 1) * MINUTE);
+        }
+}
+
+/* What is over is not kept for ever, and what begins again soon is the same. */
+static void test_what_is_over(void **state)
+{
+        struct incidents *i = *state;
+        char id[64];
+        json_t *incident;
+
+        for (int n = 0; n < 4; n++) {
+                drops(i, n, n, T0);
+                works(i, n, T0 + 5 * MINUTE);
+        }
+        take_none(i, T0 + 5 * MINUTE);
+        take_none(i, T0 + 15 * MINUTE); /* forgotten */
+        drops(i, 4, 4, T0);
+        take_none(i, T0 + 15 * MINUTE);
+        for (int n = 0; n < 4; n++)
+                drops(i, n, n, T0 + MINUTE);
+        incident = take_one(i, "o-1", T0 + 16 * MINUTE);
+        str_copy(id, sizeof id, json_string_value(json_object_get(incident, "id")));
+        assert_number(incident, "nodes", 5);
+        json_decref(incident);
+        for (int n = 0; n < 5; n++)
+                works(i, n, T0 + 17 * MINUTE);
+        incident = take_one(i, "o-1", T0 + 17 * MINUTE);
+        assert_text(incident, "until", "2026-11-21T10:19:00.000Z");
+        json_decref(incident);
+        drops(i, 7, 7, T0 + 20 * MINUTE);
+        incident = take_one(i, "o-1", T0 + 20 * MINUTE);
+        assert_text(incident, "id", id);
+        assert_number(incident, "nodes", 6);
+        assert_text(incident, "until", "2026-11-21T10:19:00.000Z");
+        json_decref(incident);
+        drops(i, 8, 8, T0 + 21 * MINUTE);
+        incident = take_one(i, "o-1", T0 + 21 * MINUTE);
+        assert_text(incident, "id", id);
+        assert_text(incident, "summary", "7 nodes of 7 sites lost 198.51.100.16/28:443 since 10:02 UTC");
+        json_decref(incident);
+        works(i, 7, T0 + 22 * MINUTE);
+        json_decref(take_one(i, "o-1", T0 + 22 * MINUTE));
+        works(i, 8, T0 + 23 * MINUTE); /* the last one tells nothing new */
+        take_none(i, T0 + 23 * MINUTE);
+        take_none(i, T0 + 33 * MINUTE);
+        for (int n = 0; n < 5; n++)
+                drops(i, n, n, T0 + 34 * MINUTE);
+        incident = take_one(i, "o-1", T0 + 34 * MINUTE);
+        assert_string_not_equal(json_string_value(json_object_get(incident, "id")), id);
+        json_decref(incident);
+}
+
 /* The day is told when it is another one. */
 static void test_day(void **state)
 {
@@ -444,6 +566,10 @@ int main(void)
                 T(test_ranges),
                 T(test_window),
                 T(test_it_grows_and_ends_and_begins_anew),
+                T(test_told_when_it_is_over),
+                T(test_told_late_and_mixed),
+                T(test_one_after_the_other),
+                T(test_what_is_over),
                 T(test_day),
                 T(test_two_organisations),
                 T(test_many_causes),
