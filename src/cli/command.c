@@ -53,7 +53,8 @@ const char *command_suggest(const char *name)
         return suggest_nearest(name, names, program.command_count);
 }
 
-void command_write_synopsis(const struct command *c, FILE *to)
+/* How a command is called: "gridnode tcp [OPTION]... HOST PORT". */
+static void write_synopsis(const struct command *c, FILE *to)
 {
         fprintf(to, "%s %s [OPTION]...%s%s", program.name, c->name, c->arguments[0] ? " " : "", c->arguments);
 }
@@ -103,7 +104,7 @@ static void write_option(const struct option_row *row, FILE *to)
 void command_write_help(const struct command *c, FILE *to)
 {
         fputs("Usage: ", to);
-        command_write_synopsis(c, to);
+        write_synopsis(c, to);
         fputs("\n\n", to);
         write_wrapped(c->details, 0, to);
         fputs("\nOptions:\n", to);

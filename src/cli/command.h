@@ -41,8 +41,6 @@ bool command_is_group(const char *word);
 /* The nearest name for a misspelt one, or NULL when nothing is near. */
 const char *command_suggest(const char *name);
 
-/* How a command is called: "gridnode tcp [OPTION]... HOST PORT". */
-void command_write_synopsis(const struct command *c, FILE *to);
 void command_write_help(const struct command *c, FILE *to);
 void command_write_overview(FILE *to);                /* gridnode --help */
 void command_write_group(const char *word, FILE *to); /* gridplane node --help */

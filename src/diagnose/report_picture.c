@@ -367,7 +367,7 @@ static void draw_service(
         free(scratch);
 }
 
-enum ink report_picture_ink(enum service_state s)
+static enum ink state_ink(enum service_state s)
 {
         switch (s) {
         case SERVICE_OK:
@@ -446,10 +446,10 @@ void report_picture_services(struct paper *p, const struct report *r, const stru
                 _cleanup_free_ char *carries = strv_join(&s->carries, ", ");
 
                 paper_put(p, INK_PLAIN, "  ");
-                report_picture_mark(p, report_picture_ink(s->state));
+                report_picture_mark(p, state_ink(s->state));
                 paper_putf(p, INK_BOLD, "%s:%u ", s->host, s->port);
                 paper_to_column(p, column);
-                paper_putf(p, report_picture_ink(s->state), "%s ", service_state_to_string(s->state));
+                paper_putf(p, state_ink(s->state), "%s ", service_state_to_string(s->state));
                 paper_to_column(p, column + 12);
                 paper_words(p, INK_FAINT, column + 12, carries);
                 paper_end_line(p);

@@ -9,4 +9,3 @@ void report_picture_services(struct paper *p, const struct report *r, const stru
 void report_picture_servers(struct paper *p, const struct report *r, const struct facts *f);
 /* How a state is marked: a glyph and a space. */
 void report_picture_mark(struct paper *p, enum ink ink);
-enum ink report_picture_ink(enum service_state s);

@@ -26,11 +26,9 @@ void cause_add_endpoint(struct cause *c, const struct endpoint *e);
 void cause_add_evidence(struct cause *c, const struct measurement *m); /* NULL is fine */
 void cause_say(struct cause *c, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void cause_advise(struct cause *c, const char *format, ...) __attribute__((format(printf, 2, 3)));
-/* Marks a measurement as resting on doubtful ground. One that is void already keeps its first reason. */
-/* Something answered that lies behind the gateway (a hop's time-exceeded counts), or NULL. */
-const struct measurement *rules_answer_from_beyond(struct rules *r);
 /* The endpoint is a target of a cause of this code already. */
 bool rules_is_target_of(struct rules *r, enum cause_code code, const struct endpoint *e);
+/* Marks a measurement as resting on doubtful ground. One that is void already keeps its first reason. */
 void rules_void(struct measurement *m, enum cause_code code, const char *reason);
 bool rules_is_scored(const struct measurement *m); /* not NULL, scored */
 /* Targets and services: what became of them. */

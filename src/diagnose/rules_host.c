@@ -114,7 +114,8 @@ static void rule_conflict(struct rules *r)
                 f->services[i].explained = true;
 }
 
-const struct measurement *rules_answer_from_beyond(struct rules *r)
+/* Something answered that lies behind the gateway (a hop's time-exceeded counts), or NULL. */
+static const struct measurement *answer_from_beyond(struct rules *r)
 {
         const struct facts *f = &r->facts;
 
@@ -151,7 +152,7 @@ static bool rule_gateway(struct rules *r)
         char address[INET_ADDR_TEXT];
         struct cause *c;
 
-        if ((!silent && !unseen) || rules_answer_from_beyond(r))
+        if ((!silent && !unseen) || answer_from_beyond(r))
                 return false;
         inet_addr_format(&f->site->gateway, address);
         c = rules_add(r, CAUSE_GATEWAY_UNREACHABLE);
