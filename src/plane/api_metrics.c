@@ -99,6 +99,9 @@ static void add_broker(struct exchange *x, struct text *t)
         broker_counts(x->api->options.broker, &c);
         add(t, "broker_connected", "gauge", "Whether the plane's own client is connected to the broker.",
                 c.connected);
+        add(t, "broker_connection_changed_timestamp_seconds", "gauge",
+                "Since when broker_connected is what it is, in Unix time.",
+                (uint64_t)c.connected_since_unix_ms / 1000);
         add(t, "messages_total", "counter", "Messages of nodes.", c.messages);
         add(t, "messages_refused_total", "counter", "Messages of nodes that were wrong.", c.refused);
         add(t, "events_stored_total", "counter", "Events of nodes that were stored.", c.events);

@@ -26,7 +26,7 @@ struct broker_handlers {
 struct broker_counts {
         uint64_t events, duplicates, reports, refused, messages;
         bool connected;
-        int64_t connected_since_unix_ms;
+        int64_t connected_since_unix_ms; /* since when `connected` is what it is */
 };
 int broker_new(sd_event *event, const struct plane_settings *settings, struct plane_store *store,
         const struct broker_handlers *h, struct broker **ret, struct error *ret_error);

@@ -15,6 +15,7 @@
 #include <ftw.h>
 #include <linux/capability.h>
 #include <pwd.h>
+#include <stdio.h>
 #include <string.h>
 #include <sysexits.h>
 #include <systemd/sd-daemon.h>
@@ -139,9 +140,13 @@ static void on_revoked(void *userdata)
 
 static void on_service(const struct service_view *v, void *userdata)
 {
+        bool waits = str_equal(v->state, "waiting");
+        char next_ms[32];
+
         (void)userdata;
-        log_event(str_equal(v->state, "waiting") ? LOG_LEVEL_ERROR : LOG_LEVEL_INFO, "a service changed",
-                "service", v->name, "state", v->state, "last_error", v->last_error, NULL);
+        snprintf(next_ms, sizeof next_ms, "%.0f", v->next_start_ms);
+        log_event(waits ? LOG_LEVEL_ERROR : LOG_LEVEL_INFO, "a service changed", "service", v->name, "state",
+                v->state, "next_start_ms", waits ? next_ms : NULL, "last_error", v->last_error, NULL);
 }
 
 /* Said once for each time: what could not be stored meanwhile says nothing of its own. */
