@@ -17,7 +17,6 @@ struct mqtt_message {
         const char *topic;
         const void *payload; /* not terminated */
         size_t length;
-        bool retained;
 };
 
 struct mqtt_options {

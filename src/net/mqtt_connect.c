@@ -54,8 +54,7 @@ static void on_message(struct mosquitto *client, void *userdata, const struct mo
         struct mqtt *m = userdata;
         struct mqtt_message told = {.topic = message->topic,
                 .payload = message->payload ? message->payload : "",
-                .length = (size_t)message->payloadlen,
-                .retained = message->retain};
+                .length = (size_t)message->payloadlen};
 
         (void)client, (void)properties;
         /* The broker was told the limit in CONNECT; this is for one that does not keep to it. */

@@ -82,7 +82,6 @@ static void on_message(const struct mqtt_message *m, void *userdata)
         e->messages++;
         e->bytes += m->length;
         e->last_length = m->length;
-        e->last_retained = m->retained;
         snprintf(e->last, sizeof e->last, "%.*s", (int)(m->length < 60 ? m->length : 60),
                 (const char *)m->payload);
         str_copy(e->last_topic, sizeof e->last_topic, m->topic);

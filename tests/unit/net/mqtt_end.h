@@ -15,7 +15,6 @@ struct end {
         bool connected, closed, published, got, is_heard;
         unsigned messages, publications, closings;
         size_t bytes, last_length;
-        bool last_retained;
         char last[64], last_topic[64];
         struct error error;
         bool free_on_message, free_on_connected;

@@ -70,7 +70,6 @@ static void on_plane_message(const struct mqtt_message *m, void *userdata)
                 break;
         case TOPIC_STATUS:
                 plane.statuses++;
-                plane.status_retained = m->retained;
                 snprintf(plane.status, sizeof plane.status, "%.*s", length, (const char *)m->payload);
                 break;
         case TOPIC_CONFIG_APPLIED:

@@ -32,7 +32,6 @@ struct plane {
         struct text seqs; /* "1 2 3 " */
         unsigned records, statuses;
         char status[512], output[256], output_topic[128], applied[256];
-        bool status_retained;
 };
 extern struct plane plane;
 
