@@ -127,10 +127,10 @@ class Test:
 
     def services(self, program):
         """Not what is only asked for its version, or what it thinks of its configuration, before a start. The words come last:
-        before it is the program, a child has those of gridplane."""
+        before it is the program, a child has those of gridplane, and for a moment after it none."""
         folders = list((self.site.plane_root / "var/lib/gridplane/services").iterdir())
         return [pid for pid in children(self.plane.process.pid)
-                if program_of(pid) == program and works_in(pid, folders) and "-t" not in words_of(pid)]
+                if program_of(pid) == program and works_in(pid, folders) and (words := words_of(pid)) and words[0] and "-t" not in words]
 
     def masters(self):
         """nginx has two: that of HTTPS and the splitter."""
