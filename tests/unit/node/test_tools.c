@@ -294,7 +294,8 @@ static const char script[] = "#!/bin/sh\n"
                              "tls) head -c 600000 /dev/zero | tr '\\0' '\"'; echo;;\n"
                              "route) echo first; sleep 0.1; echo second; sleep 1;;\n"
                              "trace) echo begun; exec sleep 100;;\n"
-                             "diag) exec yes;;\n"
+                             /* Few lines and long ones: each is a line more for the sanitizers. */
+                             "diag) exec yes \"$(head -c 1000 /dev/zero | tr '\\0' .)\";;\n"
                              "esac\n";
 
 static int set_up(void **state)
