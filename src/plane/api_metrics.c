@@ -104,6 +104,9 @@ static void add_broker(struct exchange *x, struct text *t)
                 (uint64_t)c.connected_since_unix_ms / 1000);
         add(t, "messages_total", "counter", "Messages of nodes.", c.messages);
         add(t, "messages_refused_total", "counter", "Messages of nodes that were wrong.", c.refused);
+        add(t, "messages_denied_total", "counter",
+                "Messages that the broker refused: the node may not publish to that topic.",
+                services_denied(x->api->options.services));
         add(t, "events_stored_total", "counter", "Events of nodes that were stored.", c.events);
         add(t, "events_duplicate_total", "counter", "Events that were stored before, and came again.",
                 c.duplicates);

@@ -9,6 +9,7 @@
 #include "base/privileges.h"
 #include "base/version.h"
 #include "plane/api.h"
+#include "plane/denials.h"
 #include "plane/preflight.h"
 
 #include <errno.h>
@@ -36,6 +37,7 @@ struct plane {
         struct plane_store *store;
         struct passwords *passwords;
         struct services *services;
+        struct denials *denials;
         struct broker *broker;
         struct requests *requests;
         struct api *api;
@@ -162,6 +164,13 @@ static void on_locked(bool is_locked, void *userdata)
                         "file", path, NULL);
         else
                 log_event(LOG_LEVEL_INFO, "the database is not locked any more", "file", path, NULL);
+}
+
+static void on_denied(const struct mosquitto_denial *denial, void *userdata)
+{
+        struct plane *p = userdata;
+
+        denials_add(p->denials, denial);
 }
 
 /* ---- timers ---- */
@@ -341,6 +350,8 @@ static int new_parts(struct plane *p, struct error *ret_error)
         if (r < 0)
                 return r;
         services_watch(p->services, on_service, p);
+        p->denials = denials_new(p->event);
+        services_watch_denials(p->services, on_denied, p);
         r = passwords_new(p->event, &p->passwords);
         if (r < 0)
                 return error_set(ret_error, -r, "plane.passwords",
@@ -366,6 +377,7 @@ static void free_parts(struct plane *p)
         requests_free(p->requests);
         broker_free(p->broker);
         services_free(p->services);
+        denials_free(p->denials);
         passwords_free(p->passwords);
         plane_store_close(p->store);
         ca_free(p->ca);

@@ -4,6 +4,7 @@
 #include "base/backoff.h"
 #include "base/cleanup.h"
 #include "base/timer.h"
+#include "plane/services_tap.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -11,7 +12,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -23,14 +23,11 @@
 #define LEAST_DELAY_MS     250
 #define STEADY_US          (UINT64_C(60) * 1000000) /* after which a start counts as a good one */
 #define READY_POLL_MS      100
-#define READY_TIMEOUT_MS   500
 #define RELOAD_PAUSE_US    (UINT64_C(5) * 1000000)
 #define UPKEEP_MS          60000
 #define CERTIFICATE_ROUNDS 60 /* of upkeep: once an hour */
 #define STOP_TIMEOUT_MS    5000
 #define CHECK_TIMEOUT_MS   10000
-#define MAX_LOG_BYTES      ((off_t)32 << 20)
-#define SERVER_CERTIFICATE "gridplane"
 
 enum service_state { SERVICE_STOPPED, SERVICE_STARTING, SERVICE_RUNNING, SERVICE_WAITING, SERVICE_EXTERNAL };
 static const char *const state_names[] = {
@@ -56,6 +53,7 @@ struct service {
         struct backoff backoff;
         char *last_error;
         sd_event_source *child, *timer;
+        struct service_tap *tap; /* of mosquitto */
 };
 
 struct services {
@@ -69,6 +67,9 @@ struct services {
         unsigned upkeep_rounds;
         void (*on_change)(const struct service_view *v, void *userdata);
         void *userdata;
+        void (*on_denied)(const struct mosquitto_denial *denial, void *userdata);
+        void *denied_userdata;
+        uint64_t denied;
 };
 
 char *services_find_program(const char *name)
@@ -168,6 +169,7 @@ static int on_child_end(sd_event_source *source, const siginfo_t *info, void *us
         struct service *v = userdata;
 
         (void)source;
+        v->tap = service_tap_free(v->tap);
         explain_end(v, info);
         kill(-v->pid, SIGKILL); /* nginx's workers outlive a master that was killed */
         v->child = sd_event_source_disable_unref(v->child);
@@ -193,24 +195,50 @@ static int on_ready_poll(sd_event_source *source, uint64_t now, void *userdata)
         return 0;
 }
 
+/* Only with its debug lines does mosquitto tell whom it refused; they are several a message, and no log's. */
+static bool is_for_log(const char *line, size_t length, void *userdata)
+{
+        struct services *s = userdata;
+        struct mosquitto_denial denial;
+        enum mosquitto_line kind = mosquitto_line_parse(line, length, &denial);
+
+        if (kind != MOSQUITTO_DENIED)
+                return kind == MOSQUITTO_OTHER;
+        s->denied++;
+        if (s->on_denied)
+                s->on_denied(&denial, s->denied_userdata);
+        return false;
+}
+
 static int spawn(struct service *v, struct error *ret_error)
 {
         struct service_command c = {.program = v->path,
                 .argv = (const char *const *)v->arguments,
                 .folder = v->folder,
                 .log = v->log};
+        _cleanup_close_ int output_fd = -1;
         struct stat st;
-        int r;
+        int r = 0;
 
         v->log_offset = stat(v->log, &st) == 0 ? st.st_size : 0;
-        r = service_spawn(&c, &v->pid, ret_error);
-        if (r < 0)
+        if (str_equal(v->name, "mosquitto")) {
+                r = service_tap_new(
+                        v->all->event, v->log, is_for_log, v->all, &v->tap, &output_fd, ret_error);
+                c.log = NULL;
+                c.output_fd = output_fd;
+        }
+        if (r == 0)
+                r = service_spawn(&c, &v->pid, ret_error);
+        if (r < 0) {
+                v->tap = service_tap_free(v->tap);
                 return r;
+        }
         r = sd_event_add_child(v->all->event, &v->child, v->pid, WEXITED, on_child_end, v);
         if (r < 0) {
                 kill(-v->pid, SIGKILL);
                 waitpid(v->pid, NULL, 0);
                 v->pid = 0;
+                v->tap = service_tap_free(v->tap);
                 return error_set(
                         ret_error, -r, "service.start", "cannot watch %s: %s", v->name, strerror(-r));
         }
@@ -246,64 +274,19 @@ static int start_one(struct service *v, struct error *ret_error)
 
 /* ---- does it answer ---- */
 
-static bool connects(int family, const struct sockaddr *address, socklen_t length)
-{
-        _cleanup_close_ int fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-        struct pollfd p = {.fd = fd, .events = POLLOUT};
-        socklen_t size = sizeof(int);
-        int status = 0;
-
-        if (fd < 0)
-                return false;
-        if (connect(fd, address, length) == 0)
-                return true;
-        if (errno != EINPROGRESS || poll(&p, 1, READY_TIMEOUT_MS) <= 0)
-                return false;
-        return getsockopt(fd, SOL_SOCKET, SO_ERROR, &status, &size) == 0 && status == 0;
-}
-
-/* Not by connecting: both servers would complain in their logs. An old socket was removed before the start.
- */
-static bool socket_is_there(const char *path)
-{
-        struct stat st;
-
-        return lstat(path, &st) == 0 && S_ISSOCK(st.st_mode);
-}
-
-static bool endpoint_answers(const struct endpoint *e)
-{
-        struct endpoint here = *e;
-        struct sockaddr_storage a;
-        socklen_t length;
-
-        if (!inet_addr_is_set(&here.address))
-                inet_addr_parse("127.0.0.1", &here.address);
-        length = endpoint_to_sockaddr(&here, &a);
-        return connects(a.ss_family, (const struct sockaddr *)&a, length);
-}
-
-static bool ports_answer(const struct endpoint *list, size_t count)
-{
-        for (size_t i = 0; i < count; i++)
-                if (!endpoint_answers(&list[i]))
-                        return false;
-        return true;
-}
-
 static bool is_ready(const struct service *v)
 {
         const struct plane_settings *p = v->all->settings;
         struct endpoint broker = {.port = p->broker_port};
 
         for (size_t i = 0; i < v->sockets.count; i++)
-                if (!socket_is_there(v->sockets.items[i]))
+                if (!service_socket_is_there(v->sockets.items[i]))
                         return false;
         if (str_equal(v->name, "nginx"))
-                return ports_answer(p->https, p->https_count);
+                return service_ports_answer(p->https, p->https_count);
         if (str_equal(v->name, "splitter"))
-                return ports_answer(p->mixed, p->mixed_count);
-        return !str_equal(v->name, "mosquitto") || endpoint_answers(&broker);
+                return service_ports_answer(p->mixed, p->mixed_count);
+        return !str_equal(v->name, "mosquitto") || service_ports_answer(&broker, 1);
 }
 
 bool services_are_ready(const struct services *s)
@@ -381,6 +364,18 @@ void services_watch(
 {
         s->on_change = on_change;
         s->userdata = userdata;
+}
+
+void services_watch_denials(struct services *s,
+        void (*on_denied)(const struct mosquitto_denial *denial, void *userdata), void *userdata)
+{
+        s->on_denied = on_denied;
+        s->denied_userdata = userdata;
+}
+
+uint64_t services_denied(const struct services *s)
+{
+        return s->denied;
 }
 
 /* nginx -t opens what the configuration names, so that it is asked when nothing of ours runs any more. */
@@ -561,6 +556,7 @@ struct services *services_free(struct services *s)
                 for (size_t j = 0; v->arguments[j]; j++)
                         free(v->arguments[j]);
                 strv_done(&v->sockets);
+                service_tap_free(v->tap);
                 free(v->path);
                 free(v->folder);
                 free(v->log);

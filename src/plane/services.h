@@ -9,6 +9,7 @@
 #pragma once
 
 #include "plane/ca.h"
+#include "plane/mosquitto_log.h"
 #include "plane/settings.h"
 
 #include <systemd/sd-event.h>
@@ -32,6 +33,11 @@ struct services *services_free(struct services *s);
 /* Called for each change of a service's state, for the log. The view is borrowed. */
 void services_watch(
         struct services *s, void (*on_change)(const struct service_view *v, void *userdata), void *userdata);
+/* Called for each message that mosquitto refused since its client may not publish there, many a second if one
+ * tries; and how many that were. An outside broker's are not known. The denial is borrowed. */
+void services_watch_denials(struct services *s,
+        void (*on_denied)(const struct mosquitto_denial *denial, void *userdata), void *userdata);
+uint64_t services_denied(const struct services *s);
 /* Writes configurations and certificates, and starts all. 0 or -errno (a configuration that nginx -t refuses:
  * its own words). From then on certificates are renewed and logs are cut by timers. */
 int services_start(struct services *s, struct error *ret_error);

@@ -42,3 +42,11 @@ size_t service_sweep(const char *program, const char *folder);
 bool service_works_in(pid_t pid, const char *folder);
 /* The last line of a log that was written from `offset` on; the caller's, NULL for none. */
 char *service_last_line(const char *log, off_t offset);
+
+/* ---- services_answer.c ---- */
+
+/* Not by connecting: both servers would complain in their logs. An old socket was removed before the start.
+ */
+bool service_socket_is_there(const char *path);
+/* Each takes a connection; one of every address is asked at 127.0.0.1. */
+bool service_ports_answer(const struct endpoint *list, size_t count);

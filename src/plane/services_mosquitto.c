@@ -12,7 +12,8 @@
 #define MAX_QUEUED        20000 /* of one client, when it takes them slower than they come */
 #define MAX_QUEUED_BYTES  16777216
 
-/* An option of a listener that stands before all of them would make one more, on port 1883 of every address.
+/* What mosquitto refuses it tells with log_type debug only, beside each packet: services.c keeps those back.
+ * An option of a listener that stands before all of them would make one more, on port 1883 of every address.
  * Nothing is kept on disk: a node sends what was not acknowledged again, and its status anew; the plane
  * publishes its retained notices anew. */
 char *services_mosquitto_configuration(const struct plane_settings *s, const struct services_facts *f)
@@ -26,7 +27,8 @@ char *services_mosquitto_configuration(const struct plane_settings *s, const str
         text_addf(&t,
                 "per_listener_settings true\n"
                 "persistence false\n"
-                "log_dest stderr\nlog_type error\nlog_type warning\nlog_type notice\nlog_timestamp true\n"
+                "log_dest stderr\nlog_type error\nlog_type warning\nlog_type notice\nlog_type "
+                "debug\nlog_timestamp true\n"
                 "log_timestamp_format %%Y-%%m-%%dT%%H:%%M:%%S\nconnection_messages false\n"
                 "set_tcp_nodelay true\n"
                 "max_keepalive %d\nmax_packet_size %d\n"

@@ -3,12 +3,13 @@
 import json
 import time
 
-from plane_site import wait_for
+from plane_site import Failed, wait_for
 
 from . import mqtt, pki
 from .world import Scenario, Witness
 
 NOT_AUTHORISED = 0x87
+TRIES = 2000  # of the same, one after another
 KINDS = ("status", "event", "report", "config/applied", "out/r-1")
 
 
@@ -59,7 +60,8 @@ def topics(scenario):
                f"node/{attacker.id}/event/more", f"$share/a/node/{victim.id}/ack", f"node/{victim.id.upper()}/event")}
     scenario.check("nor where only the plane may, nor where nobody may",
                    {topic: reason for topic, reason in {**own, **others}.items() if reason not in (NOT_AUTHORISED, None)})
-    time.sleep(0.5)
+    denied = sum(reason == NOT_AUTHORISED for reason in [*reasons.values(), *own.values(), *others.values()])
+    told_once(scenario, client, attacker, victim, denied)
     scenario.check("nothing of it is stored", before != site.plane_rows("SELECT count(*) FROM events WHERE name = 'Forged'"))
 
     listener = mqtt.Client.over_tls(site, attacker)  # the former connection is taken over
@@ -82,8 +84,37 @@ def topics(scenario):
     client.close()
     foreign_organisation(scenario, victim)
     scenario.check("the control plane ran on", scenario.is_same_plane())
+    scenario.check("the stranger is told once, too",
+                   (lambda lines: lines if len(lines) != 1 else "")(scenario.lines("published where it may not", f"topic=node/{victim.id}/event")))
     scenario.check("refused in the log once", [line for line in scenario.lines("refused a message")][1:])
     witness.end(scenario.tally, scenario.name)
+
+
+def told_once(scenario, client, attacker, victim, denied):
+    """However often it tries: one line that names who and where, each of them counted, and none in a log of its own."""
+    site = scenario.site
+    for _ in range(TRIES):
+        client.publish(f"node/{victim.id}/event", b"{", wait=False)
+    last = client.publish(f"node/{victim.id}/event", b"{")
+    denied += TRIES + 1
+    scenario.check(f"{TRIES} more of them are refused, too", "" if last == NOT_AUTHORISED else str(last))
+    try:
+        wait_for(f"{denied} of them are counted", lambda: metric(site, "gridplane_messages_denied_total") == denied, 10)
+        words = ""
+    except Failed as failure:
+        words = f"{failure}: {metric(site, 'gridplane_messages_denied_total')}"
+    scenario.check("each is counted", words)
+    lines = scenario.lines("published where it may not", f"node={attacker.id} ")
+    scenario.check("the log tells it once, and where it tried first",
+                   "" if len(lines) == 1 and f"topic=node/{victim.id}/status" in lines[0] else lines or "not at all")
+    log = (site.plane_root / "var/lib/gridplane/log/mosquitto.log").read_text(errors="replace")
+    scenario.check("the broker's own log says nothing of messages",
+                   [line for line in log.splitlines() if "PUBLISH" in line or "PUBACK" in line or "CONNACK" in line])
+
+
+def metric(site, name):
+    text = site.run("inet", "curl", "-s", "--unix-socket", site.plane_root / "run/gridplane/admin.sock", "http://x/metrics")
+    return int(next(line.split()[1] for line in text.splitlines() if line.startswith(name + " ")))
 
 
 def foreign_organisation(scenario, victim):

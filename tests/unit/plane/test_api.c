@@ -431,6 +431,7 @@ static void test_metrics(void **state)
         assert_non_null(strstr(a.body, "gridplane_service_up{service=\"nginx\"} 1\n"));
         assert_non_null(strstr(a.body, "gridplane_events_stored_total 7\n"));
         assert_non_null(strstr(a.body, "gridplane_broker_connection_changed_timestamp_seconds 1795230000\n"));
+        assert_non_null(strstr(a.body, "gridplane_messages_denied_total 9\n"));
         assert_non_null(strstr(a.body, "gridplane_http_replies_total{class=\"4xx\"} 1\n"));
         answer_done(&a);
         /* Another organisation sees its own nodes, and nothing of the plane. */

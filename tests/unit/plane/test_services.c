@@ -87,6 +87,7 @@ static void test_mosquitto_text(void **state)
         assert_has(text, "\nrequire_certificate true\n");
         assert_has(text, "\ncrlfile /revoked.crl\n");
         assert_has_not(text, "user root");
+        assert_has(text, "\nlog_type debug\n"); /* else nobody hears of what it refuses */
         static const char *const of_a_listener[] = {"allow_", "max_connections", "socket_domain", "use_"};
         for (size_t i = 0; i < ELEMENTS(of_a_listener); i++)
                 assert_true(strstr(text, of_a_listener[i]) > listener);
@@ -437,6 +438,32 @@ static void test_revoked_certificate_is_refused(void **state)
         strv_done(&serials);
 }
 
+static bool mosquitto_failed_again(struct world *x)
+{
+        struct service_view v = world_view(x, "mosquitto");
+
+        return v.restarts >= 1 && str_equal(v.state, "waiting");
+}
+
+/* Its words pass through us on the way to its log: the last ones, too. */
+static void test_last_words_of_mosquitto(void **state)
+{
+        _cleanup_free_ char *configuration = service_file(&w.settings, "mosquitto", "mosquitto.conf"),
+                            *log = service_log(&w.settings, "mosquitto"), *text = NULL;
+        FILE *f = fopen(configuration, "ae");
+        size_t length;
+
+        (void)state;
+        assert_non_null(f);
+        fprintf(f, "no_such_option true\n");
+        assert_int_equal(fclose(f), 0);
+        kill(world_view(&w, "mosquitto").pid, SIGKILL);
+        assert_true(world_wait(&w, mosquitto_failed_again, 10000));
+        assert_has(world_view(&w, "mosquitto").last_error, "mosquitto.conf:");
+        assert_int_equal(file_read(log, 1 << 20, &text, &length, NULL), 0);
+        assert_has(text, "Error: Unknown configuration variable \"no_such_option\".\n");
+}
+
 static const char *const programs[][2] = {{"nginx", "nginx"}, {"splitter", "nginx"},
         {"mosquitto", "mosquitto"}, {"registry", "docker-registry"}};
 
@@ -537,6 +564,7 @@ int main(void)
                 cmocka_unit_test(test_access_log),
                 cmocka_unit_test(test_killed_child_comes_back),
                 cmocka_unit_test(test_revoked_certificate_is_refused),
+                cmocka_unit_test(test_last_words_of_mosquitto),
         };
         int r = cmocka_run_group_tests(texts, NULL, NULL);
 

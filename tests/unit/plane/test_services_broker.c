@@ -1,8 +1,11 @@
 /* What a node may do at the real broker, through the splitter, and what it may not. */
 #include "services_world.h"
 
+#include "plane/services_internal.h"
+
 #include "base/alloc.h"
 #include "base/cleanup.h"
+#include "base/file.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -12,6 +15,7 @@
 #include <cmocka.h>
 
 #include <mqtt_protocol.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -104,6 +108,61 @@ static void test_own_topics_only(void **state)
         }
         client_done(&node);
         client_done(&plane);
+}
+
+static struct {
+        int count;
+        char client[64], topic[128];
+} denied;
+
+static void on_denied(const struct mosquitto_denial *d, void *userdata)
+{
+        assert_ptr_equal(userdata, &denied);
+        denied.count++;
+        snprintf(denied.client, sizeof denied.client, "%.*s", (int)d->client_length, d->client);
+        snprintf(denied.topic, sizeof denied.topic, "%.*s", (int)d->topic_length, d->topic);
+}
+
+static int denials_wanted;
+
+static bool all_are_told(struct world *x)
+{
+        (void)x;
+        return denied.count >= denials_wanted;
+}
+
+static void test_denials_are_told(void **state)
+{
+        static const char *const topics[] = {"node/" WORLD_NODE_B "/event", "$SYS/broker/version",
+                "other', ... (1 bytes))", "node/" WORLD_NODE_A "/ack"};
+        _cleanup_free_ char *log = service_log(&w.settings, "mosquitto"), *text = NULL;
+        uint64_t before;
+        struct client node;
+        size_t length;
+
+        (void)state;
+        while (sd_event_run(w.event, 100000) > 0) /* what the tests before this one did */
+                ;
+        before = services_denied(w.services);
+        services_watch_denials(w.services, on_denied, &denied);
+        client_node(&node, &w, 0, "another-id"); /* which is not had: the certificate's is told */
+        connected(&node);
+        for (size_t i = 0; i < ELEMENTS(topics); i++) {
+                assert_int_equal(publish(&node, topics[i], "x"), MQTT_RC_NOT_AUTHORIZED);
+                denials_wanted = (int)i + 1;
+                assert_true(world_wait(&w, all_are_told, 4000));
+                assert_int_equal(denied.count, i + 1);
+                assert_string_equal(denied.client, WORLD_NODE_A);
+                assert_string_equal(denied.topic, topics[i]);
+        }
+        assert_true(is_accepted(publish(&node, "node/" WORLD_NODE_A "/event", "x")));
+        client_done(&node);
+        services_watch_denials(w.services, NULL, NULL);
+        assert_int_equal(services_denied(w.services), before + ELEMENTS(topics));
+        assert_int_equal(file_read(log, 1 << 20, &text, &length, NULL), 0);
+        assert_null(strstr(text, "PUBLISH"));
+        assert_null(strstr(text, "CONNACK"));
+        assert_null(strstr(text, "(QoS 1)"));
 }
 
 /* mosquitto 2.0 grants each subscription and keeps back what may not be read. */
@@ -219,6 +278,7 @@ int main(void)
 {
         static const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_own_topics_only),
+                cmocka_unit_test(test_denials_are_told),
                 cmocka_unit_test(test_others_are_not_heard),
                 cmocka_unit_test(test_client_id_is_the_certificates),
                 cmocka_unit_test(test_without_certificate),
