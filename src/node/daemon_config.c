@@ -20,6 +20,8 @@
 #define STORE_CANDIDATE       "config.candidate"       /* applied, not confirmed yet */
 #define STORE_CANDIDATE_SINCE "config.candidate-since" /* unix ms */
 #define STORE_APPLIED         "config.applied"         /* the last word to the plane */
+#define STORE_FAILURE         "config.failure"         /* version whose failure is told, and not its end */
+#define STORE_LAN_PROBLEM     "config.lan-problem"     /* likewise */
 
 /* ---- what is told ---- */
 
@@ -58,17 +60,38 @@ static void tell_applied(struct configurer *c, int64_t version, const char *stat
         wire_applied_done(&a);
 }
 
+/* Its end is told by whoever sees it, be it after a restart. The event comes before what remembers it: a
+ * crash between the two has it told twice, and loses neither end. */
+static void open_failure(struct configurer *c, int64_t version)
+{
+        char text[32];
+
+        c->failure_version = version;
+        snprintf(text, sizeof text, "%lld", (long long)version);
+        keep(c, STORE_FAILURE, text);
+}
+
+void configurer_end_failure(struct configurer *c)
+{
+        if (!c->failure_version)
+                return;
+        daemon_tell(c->daemon, EVENT_CONFIGURATION, WIRE_INFO, NULL, NULL, "Configuration %lld is applied",
+                (long long)c->daemon->config.version);
+        c->failure_version = 0;
+        keep(c, STORE_FAILURE, NULL);
+}
+
 void configurer_tell_failure(struct configurer *c, int64_t version, const char *problem)
 {
         c->failures++;
         log_event(LOG_LEVEL_WARNING, "the configuration could not be brought into force", "reason", problem,
                 NULL);
         tell_applied(c, version, "failed", problem);
-        if (c->failures < ATTEMPTS_TOLD || c->failure_told)
+        if (c->failures < ATTEMPTS_TOLD || c->failure_version == version)
                 return;
-        c->failure_told = c->failure_open = true;
         daemon_tell(c->daemon, EVENT_CONFIGURATION, WIRE_ERROR, NULL, NULL, "Configuration %lld failed: %s",
                 (long long)version, problem);
+        open_failure(c, version);
 }
 
 /* ---- into force ---- */
@@ -179,16 +202,15 @@ static void in_force(struct configurer *c)
                 watch_dns_changed(d->watch);
         if (c->is_known || d->config.version == 0 || d->config.version == c->good.version) {
                 tell_recovered(c);
+                if (d->config.version == c->failure_version)
+                        configurer_end_failure(c);
                 return;
         }
         c->is_candidate = true;
         c->failures = 0;
         keep_config(c, STORE_CANDIDATE, &d->config);
         tell_applied(c, d->config.version, "applied", NULL);
-        if (c->failure_open)
-                daemon_tell(d, EVENT_CONFIGURATION, WIRE_INFO, NULL, NULL, "Configuration %lld is applied",
-                        (long long)d->config.version);
-        c->failure_told = c->failure_open = false;
+        configurer_end_failure(c);
         confirm_later(c);
 }
 
@@ -203,6 +225,16 @@ static void tell_lan_problem(struct configurer *c, const struct error *e)
         log_event(LOG_LEVEL_ERROR, "the LANs could not be brought up", "reason", e->text, NULL);
         daemon_tell(c->daemon, EVENT_CONFIGURATION, WIRE_ERROR, NULL, NULL,
                 "The LANs could not be brought up: %s", e->text);
+        keep(c, STORE_LAN_PROBLEM, c->lan_problem);
+}
+
+static void end_lan_problem(struct configurer *c)
+{
+        if (!c->lan_problem[0])
+                return;
+        daemon_tell(c->daemon, EVENT_CONFIGURATION, WIRE_INFO, NULL, NULL, "The LANs are up");
+        c->lan_problem[0] = 0;
+        keep(c, STORE_LAN_PROBLEM, NULL);
 }
 
 static void on_helper(int result, const struct error *e, void *userdata)
@@ -211,7 +243,7 @@ static void on_helper(int result, const struct error *e, void *userdata)
 
         c->is_applying = false;
         if (result == 0) {
-                c->lan_problem[0] = 0;
+                end_lan_problem(c);
                 log_text(LOG_LEVEL_INFO, "configuration %lld is in force", (long long)c->applying.version);
                 in_force(c);
         } else if (c->applying.version == 0 || c->is_known) {
@@ -329,7 +361,7 @@ static void take_back(struct configurer *c)
         daemon_tell(c->daemon, EVENT_CONFIGURATION, WIRE_ERROR, NULL, NULL,
                 "Configuration %lld was taken back: the control channel did not survive it for 60 s",
                 (long long)version);
-        c->failure_open = true;
+        open_failure(c, version);
         c->is_lost = true;
         bring_up(c);
 }
@@ -404,6 +436,18 @@ static void load_applied(struct configurer *c)
                 channel_publish(c->daemon->channel, TOPIC_CONFIG_APPLIED, NULL, c->applied);
 }
 
+/* What was told before we ended, and is not over. */
+static void load_failures(struct configurer *c)
+{
+        _cleanup_free_ char *failure = store_get(c->daemon->store, STORE_FAILURE),
+                            *lan = store_get(c->daemon->store, STORE_LAN_PROBLEM);
+
+        if (failure)
+                c->failure_version = atoll(failure);
+        if (lan)
+                str_copy(c->lan_problem, sizeof c->lan_problem, lan);
+}
+
 /* One that was being tried when we ended goes on being tried, for what is left of its minute. True: it does.
  */
 static bool resume_candidate(struct configurer *c)
@@ -430,6 +474,7 @@ static bool resume_candidate(struct configurer *c)
 void configurer_start(struct configurer *c)
 {
         load_applied(c);
+        load_failures(c);
         load(c, STORE_GOOD, &c->good);
         c->is_lost = true;
         /* Our children read it, whatever the helper says. */

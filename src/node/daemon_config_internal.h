@@ -19,18 +19,19 @@ struct configurer {
         bool is_lost;      /* not in force what should be: the good one is to be brought up */
         bool again;        /* the network changed while the helper was at it */
         double resumed_ms; /* what is left of the minute of a candidate that we started with; 0: a new one */
-        char lan_problem[256];  /* told already */
-        int64_t wanted_version; /* what the plane announced */
-        bool is_noticed;        /* … while a fetch was under way, which may have been too early for it */
-        unsigned failures;      /* of the wanted version, in a row */
-        bool failure_told;      /* of the wanted version */
-        bool failure_open;      /* of any version, and its end was not told */
-        struct strv warnings;   /* of the guard, for what is being applied */
-        json_t *applied;        /* wire_applied */
+        char lan_problem[256];   /* told already */
+        int64_t wanted_version;  /* what the plane announced */
+        bool is_noticed;         /* … while a fetch was under way, which may have been too early for it */
+        unsigned failures;       /* of the wanted version, in a row */
+        int64_t failure_version; /* the last whose failure is an event, as its end will be; 0: none */
+        struct strv warnings;    /* of the guard, for what is being applied */
+        json_t *applied;         /* wire_applied */
 };
 
 /* Counts and tells it; an event after the second time. */
 void configurer_tell_failure(struct configurer *c, int64_t version, const char *problem);
+/* What is wanted is in force: an event, where its failure was one. */
+void configurer_end_failure(struct configurer *c);
 /* The candidate that is in force is good: kept, and started from. */
 void configurer_confirm(struct configurer *c);
 /* Takes `config` over. One at a time: callers see to it that none is being applied. */

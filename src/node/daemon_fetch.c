@@ -126,12 +126,13 @@ void configurer_notice(struct configurer *c, const void *payload, size_t length)
         }
         if (is_in_force(c, version) || is_refused(c, version)) {
                 c->wanted_version = version; /* one that was announced before is not wanted any more */
+                if (is_in_force(c, version))
+                        configurer_end_failure(c);
                 return;
         }
         if (version != c->wanted_version) {
                 c->is_noticed = c->fetch != NULL;
                 c->failures = 0;
-                c->failure_told = false;
         }
         c->wanted_version = version;
         backoff_reset(&c->backoff);

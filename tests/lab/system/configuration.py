@@ -1,8 +1,12 @@
 """The wanted configuration: put, applied, refused, guarded, taken back, and started from without a plane."""
 
 import json
+import os
 import signal
+import subprocess
 import time
+
+from plane_site import program_of, words_of
 
 from .world import World, expect, wait_for
 
@@ -119,14 +123,69 @@ def failing(s):
                                                        None), 30)
             expect(event["severity"] == "ERROR" and "eth7" in event["message"], event)
             expect(node.all_ways_open(), "nothing else changed", node.status())
+        with s.step("the daemon, killed and started anew, knows of it: it is not told again"):
+            node.stop(signal.SIGKILL)
+            node.come_up()
+            time.sleep(15)  # it tries again after some 5 and 10 s
+            expect(len(failures(node)) == 1, failures(node))
         with s.step("the next one ends that, and DNS servers of it are used"):
             put(w, document([], dns=["203.0.113.53"]))
             wait_applied(w, 2)
-            wait_for("the event", lambda: [e for e in node.events() if e["name"] == "Configuration Update Failure"
-                                           and e["severity"] == "INFO"], 10)
+            wait_for("the event", lambda: [e["severity"] for e in failures(node)] == ["ERROR", "INFO"], 10)
             expect(node.status()["dns"]["servers"] == ["203.0.113.53"], node.status()["dns"])
             node.run("dns", "repo.grid.example").says("203.0.113.53")
             expect("198.51.100.53" not in node.run("dns", "repo.grid.example").out, "the former server")
+
+
+# ---- the helper without systemd ----
+
+def helpers(w):
+    """Process ids of the supervisor and of the helper that it started; None: there is no such one."""
+    pids = subprocess.run(["ip", "netns", "pids", f"gl-{w.name}-node"], check=True, capture_output=True, text=True).stdout.split()
+    ours = [int(pid) for pid in pids if program_of(pid) == "gridnode-helper"]
+    supervisors = [pid for pid in ours if "--supervise" in words_of(pid)]
+    return (supervisors or [None])[0], next((pid for pid in ours if pid not in supervisors), None)
+
+
+def helper_killed(s):
+    with World(s, "help") as w:
+        node = w.node
+        node.enrol()
+        node.come_up()
+        with s.step("a helper that is killed is there again within seconds, and a configuration applies", needed=True):
+            supervisor, helper = wait_for("both", lambda: all(helpers(w)) and helpers(w), 5)
+            os.kill(helper, signal.SIGKILL)
+            put(w, document([route("10.30.0.0/16")]))
+            wait_applied(w, 1, seconds=10)
+            expect(has_route(w, "10.30.0.0/16", "via 10.20.0.1", "dev eth1"), routes_of(w))
+            expect(helpers(w)[0] == supervisor and helpers(w)[1] not in (helper, None), helpers(w), helper)
+            expect("was ended by signal 9" in node.last_words(200), node.last_words(200))
+        with s.step("its supervisor killed, it goes on"):
+            _, helper = helpers(w)
+            os.kill(supervisor, signal.SIGKILL)
+            wait_for("the supervisor's end", lambda: helpers(w)[0] is None, 5)
+            put(w, document([route("10.31.0.0/16")], version=1))
+            wait_applied(w, 2, seconds=10)
+            expect(has_route(w, "10.31.0.0/16") and not has_route(w, "10.30.0.0/16"), routes_of(w))
+            expect(helpers(w) == (None, helper), helpers(w))
+        with s.step("both killed: the failure says what brings them back, and nothing hangs"):
+            os.kill(helper, signal.SIGKILL)
+            put(w, document([route("10.32.0.0/16")], version=2))
+            expect("starts again with the daemon" in wait_applied(w, 3, "failed")["error"], applied(w))
+            expect(has_route(w, "10.31.0.0/16") and node.is_connected(), routes_of(w))
+        with s.step("that does"):
+            expect(node.stop() == 0, node.last_words())
+            node.come_up()
+            wait_applied(w, 3)
+            expect(has_route(w, "10.32.0.0/16") and not has_route(w, "10.31.0.0/16"), routes_of(w))
+            both = helpers(w)
+            expect(all(both), both)
+            node.stop()
+            wait_for("both have ended with it", lambda: helpers(w) == (None, None), 5)
+
+
+def failures(node):
+    return [event for event in node.events() if event["name"] == "Configuration Update Failure"]
 
 
 def taken_back(s):
@@ -187,4 +246,4 @@ def captured(s):
             expect(follower.wait(5) in (-signal.SIGINT, 130), "its exit status", follower.returncode)
 
 
-SCENARIOS = [guarded, taken_back, failing, captured]
+SCENARIOS = [guarded, taken_back, failing, captured, helper_killed]

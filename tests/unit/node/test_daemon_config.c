@@ -159,6 +159,7 @@ static void test_a_good_one_fails_at_start(void **state)
         assert_int_equal(t.d.config.version, 7);
         assert_string_equal(t.state, "applied");
         assert_false(t.c->is_candidate);
+        assert_int_equal(t.c->failure_version, 0);
 }
 
 static void test_the_network_changes_meanwhile(void **state)
@@ -303,6 +304,94 @@ static void test_failures_are_told_with_the_reason(void **state)
         assert_string_equal(t.last_event, "Configuration 7 is applied");
 }
 
+/* A failure that was told goes on being known: it is not told again, and its end is, once. */
+static void test_a_failure_over_restarts(void **state)
+{
+        (void)state;
+        notice(7);
+        fetch_ends("{\"status\":204}");
+        start_again(1000); /* one attempt is none */
+        helper_answers(0);
+        notice(7);
+        fetch_ends("{\"status\":204}");
+        assert_int_equal(t.events, 0);
+        pass(10000);
+        fetch_ends("{\"status\":204}");
+        assert_int_equal(t.events, 1);
+        for (int i = 0; i < 2; i++) {
+                start_again(1000);
+                helper_answers(0);
+                notice(7);
+                fetch_ends("{\"status\":204}");
+                pass(10000);
+                fetch_ends("{\"status\":204}");
+                assert_int_equal(t.events, 1);
+        }
+        /* Another version that fails is news, and what ends it ends both. */
+        notice(8);
+        fetch_ends("{\"status\":204}");
+        pass(10000);
+        fetch_ends("{\"status\":204}");
+        assert_int_equal(t.events, 2);
+        start_again(1000);
+        helper_answers(0);
+        notice(8);
+        fetched(8, "eth2");
+        helper_answers(0);
+        assert_int_equal(t.events, 3);
+        assert_string_equal(t.last_event, "Configuration 8 is applied");
+        pass(61000);
+        start_again(1000);
+        helper_answers(0);
+        notice(8);
+        assert_int_equal(t.events, 3);
+}
+
+static void test_a_version_taken_back_and_a_restart(void **state)
+{
+        (void)state;
+        confirmed(6, "eth2");
+        notice(7);
+        fetched(7, "eth3");
+        helper_answers(0);
+        t.channel = CHANNEL_WAITING;
+        pass(61000);
+        helper_answers(0);
+        assert_string_equal(t.state, "taken-back");
+        assert_int_equal(t.events, 1);
+        t.channel = CHANNEL_CONNECTED;
+        start_again(1000);
+        helper_answers(0);
+        notice(7); /* refused once and for all */
+        assert_int_equal(t.events, 1);
+        notice(8);
+        fetched(8, "eth3");
+        helper_answers(0);
+        assert_int_equal(t.events, 2);
+        assert_string_equal(t.last_event, "Configuration 8 is applied");
+}
+
+/* The LAN's interface is missing over a restart, and comes then. */
+static void test_a_lan_that_fails_over_restarts(void **state)
+{
+        (void)state;
+        helper_answers(ENODEV);
+        assert_int_equal(t.events, 1);
+        start_again(1000);
+        helper_answers(ENODEV);
+        assert_int_equal(t.events, 1);
+        pass(61000);
+        helper_answers(0);
+        assert_int_equal(t.events, 2);
+        assert_string_equal(t.last_event, "The LANs are up");
+        start_again(1000);
+        helper_answers(0);
+        assert_int_equal(t.events, 2);
+        start_again(1000);
+        helper_answers(ENODEV); /* another time */
+        assert_int_equal(t.events, 3);
+}
+
 /* Killed within the minute, again and again: the minute is one minute. */
 static void test_a_candidate_over_restarts(void **state)
 {
@@ -425,9 +514,12 @@ int main(void)
                 TEST(test_the_network_changes_meanwhile), TEST(test_a_fetch_ends_while_the_helper_is_busy),
                 TEST(test_a_notice_during_a_fetch), TEST(test_a_fetch_that_fails_confirms_nothing),
                 TEST(test_notices_that_are_none), TEST(test_the_plane_is_older_now),
-                TEST(test_failures_are_told_with_the_reason), TEST(test_a_candidate_over_restarts),
-                TEST(test_a_candidate_and_a_clock_set_back), TEST(test_a_resumed_candidate_is_taken_back),
-                TEST(test_a_resumed_candidate_fails), TEST(test_dns_servers), TEST(test_without_a_helper)};
+                TEST(test_failures_are_told_with_the_reason), TEST(test_a_failure_over_restarts),
+                TEST(test_a_version_taken_back_and_a_restart),
+                cmocka_unit_test_setup_teardown(test_a_lan_that_fails_over_restarts, setup_failing, teardown),
+                TEST(test_a_candidate_over_restarts), TEST(test_a_candidate_and_a_clock_set_back),
+                TEST(test_a_resumed_candidate_is_taken_back), TEST(test_a_resumed_candidate_fails),
+                TEST(test_dns_servers), TEST(test_without_a_helper)};
 
         return cmocka_run_group_tests(tests, NULL, NULL);
 }
