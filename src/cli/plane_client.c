@@ -12,6 +12,7 @@
 #include <string.h>
 #include <strings.h>
 #include <sysexits.h>
+#include <time.h>
 
 #define ANSWER_MAX_BYTES ((size_t)256 << 20) /* a CSV of a million events */
 #define LINE_MAX_BYTES   ((size_t)1 << 20)
@@ -343,12 +344,17 @@ int plane_stream(const struct session *s, const char *path,
         int (*on_event)(const char *name, json_t *data, void *userdata), void *userdata, int *ret_result)
 {
         struct transfer t = {.on_event = on_event, .userdata = userdata};
-        bool ended;
+        static const struct timespec pause = {.tv_nsec = 200000000};
+        bool ended, again;
         int status;
 
+        /* Also where nothing had come yet, as of a tool that thinks for long: then it begins anew. */
         do {
                 status = read_stream(s, path, &t, &ended);
-        } while (status == EXIT_SUCCESS && ended && t.id[0] && t.result == 0 && !stop_signal());
+                again = status == EXIT_SUCCESS && ended && t.result == 0 && !stop_signal();
+                if (again)
+                        nanosleep(&pause, NULL);
+        } while (again && !stop_signal());
         *ret_result = t.result;
         return status;
 }

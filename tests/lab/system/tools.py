@@ -18,6 +18,15 @@ def remote_tools(s):
             began = time.monotonic()
             tool(w, "--timeout", "2", "branch-12", "trace", "repo.grid.example", "443", accept=(1,)).says("its time was over")
             expect(1.9 <= time.monotonic() - began < 6, time.monotonic() - began)
+        with s.step("streams end when somebody's rights change, and the tool's output goes on"):
+            secret = w.folder / "password"
+            secret.write_text("correct horse battery staple\n")
+            w.plane("user", "add", "vera", "--role", "viewer", "--password-file", secret)
+            child = w.start("inet", *w.plane_words("node", "tool", "--timeout", "4", "branch-12", "trace", "repo.grid.example", "443"))
+            wait_for("it runs there", lambda: node.status()["tools_running"] == 1, 5, pause=0.05)
+            w.plane("user", "remove", "vera")
+            out, err = child.communicate(timeout=20)
+            expect(child.returncode == 1 and "its time was over" in err, child.returncode, out, err)
         with s.step("an interrupt of `gridplane node tool` ends the tool at the node"):
             child = start_tool(w, "trace", "repo.grid.example", "443")
             wait_for("it runs there", lambda: node.status()["tools_running"] == 1, 5, pause=0.05)
