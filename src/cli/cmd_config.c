@@ -97,7 +97,7 @@ static int report(const struct session *s, const struct enrol_config *c)
 
         if (s->settings.json)
                 return write_json(c);
-        w = writer_new();
+        w = session_writer(s);
         write_text(w, c);
         status = session_write(s, w, EXIT_SUCCESS);
         writer_free(w);

@@ -62,39 +62,54 @@ static int parse(const struct session *s, struct question *q)
         return parse_type(s, q);
 }
 
-static void ask(struct session *s, struct measure *m, const struct question *q)
+static const struct inet_addr *servers_of(
+        const struct session *s, const struct question *q, size_t *ret_count)
 {
         bool is_given = q->server_count > 0;
-        size_t count = is_given ? q->server_count : s->site->wan.dns_count;
-        size_t length = strlen(q->name);
 
-        for (size_t i = 0; i < count; i++)
-                for (size_t t = 0; t < q->type_count; t++)
-                        for (int tcp = s->settings.tcp_only; tcp < 2; tcp++) {
-                                struct probe_spec spec = {.kind = MEASUREMENT_DNS,
-                                        .target = {.address = is_given ? q->servers[i] : s->site->wan.dns[i],
-                                                .port = 53},
-                                        .transport = tcp ? TRANSPORT_TCP : TRANSPORT_UDP,
-                                        .dns_type = q->types[t]};
-
-                                str_copy(spec.name, sizeof spec.name, q->name);
-                                if (length > 1 && length < sizeof spec.name && q->name[length - 1] == '.')
-                                        spec.name[length - 1] = 0;
-                                measure_add(m, &spec);
-                        }
-        measure_run(m, NULL, NULL);
+        *ret_count = is_given ? q->server_count : s->site->wan.dns_count;
+        return is_given ? q->servers : s->site->wan.dns;
 }
 
-/* By server, then transport, then type: the order in which they were asked. */
-static int compare(const void *a, const void *b)
+static void add_question(
+        struct measure *m, const char *name, const struct inet_addr *server, bool tcp, uint16_t type)
 {
-        const struct measurement *x = *(const struct measurement *const *)a;
-        const struct measurement *y = *(const struct measurement *const *)b;
-        int d = inet_addr_compare(&x->spec.target.address, &y->spec.target.address);
+        struct probe_spec spec = {.kind = MEASUREMENT_DNS,
+                .target = {.address = *server, .port = 53},
+                .transport = tcp ? TRANSPORT_TCP : TRANSPORT_UDP,
+                .dns_type = type};
+        size_t length = strlen(name);
 
-        if (d == 0)
-                d = (int)x->spec.transport - (int)y->spec.transport;
-        return d ? d : (int)x->spec.dns_type - (int)y->spec.dns_type;
+        str_copy(spec.name, sizeof spec.name, name);
+        if (length > 1 && length < sizeof spec.name && name[length - 1] == '.')
+                spec.name[length - 1] = 0;
+        measure_add(m, &spec);
+}
+
+static void on_answers(const struct measurement *const *results, size_t count, void *userdata)
+{
+        struct writer *w = userdata;
+
+        for (size_t i = 0; i < count; i++)
+                resolve_write_answer(w, results[i]);
+        writer_flush(w);
+}
+
+/* By server, then transport, then type. */
+static void ask(struct session *s, struct measure *m, struct writer *w, const struct question *q)
+{
+        size_t count;
+        const struct inet_addr *servers = servers_of(s, q, &count);
+
+        writer_begin_list(w, "answers", NULL);
+        resolve_reserve(w, servers, count);
+        for (size_t i = 0; i < count; i++)
+                for (int tcp = s->settings.tcp_only; tcp < 2; tcp++)
+                        for (size_t t = 0; t < q->type_count; t++)
+                                add_question(m, q->name, &servers[i], tcp, q->types[t]);
+        measure_tell(m, on_answers, w);
+        measure_run(m, NULL, NULL);
+        writer_end(w);
 }
 
 /* A server's transport is fine when it has a record: of either type, since few names have both. */
@@ -111,20 +126,14 @@ static bool has_record(const struct measurement_list *l, const struct measuremen
         return false;
 }
 
-static int write_answers(struct writer *w, const struct measurement_list *l)
+static int judge(const struct measurement_list *l)
 {
-        _cleanup_free_ struct measurement **sorted = xcalloc(l->count + 1, sizeof *sorted);
         size_t good = 0, tested = 0;
 
-        memcpy(sorted, l->items, l->count * sizeof *sorted);
-        qsort(sorted, l->count, sizeof *sorted, compare);
-        writer_begin_list(w, "answers", NULL);
         for (size_t i = 0; i < l->count; i++) {
-                resolve_write_answer(w, sorted[i]);
-                tested += sorted[i]->outcome != OUTCOME_NOT_TESTED;
-                good += has_record(l, sorted[i]);
+                tested += l->items[i]->outcome != OUTCOME_NOT_TESTED;
+                good += has_record(l, l->items[i]);
         }
-        writer_end(w);
         return tested == 0 ? 2 : good == l->count ? 0 : good > 0 ? 3 : 1;
 }
 
@@ -141,10 +150,10 @@ int cmd_dns(struct session *s)
         if (status == EXIT_SUCCESS)
                 status = session_measure(s, NULL, &m);
         if (status == EXIT_SUCCESS) {
-                w = writer_new();
+                w = session_writer(s);
                 writer_text(w, "name", WRITER_HIDDEN, "%s", q.name);
-                ask(s, m, &q);
-                status = session_write(s, w, write_answers(w, measure_list(m)));
+                ask(s, m, w, &q);
+                status = session_write(s, w, judge(measure_list(m)));
                 writer_free(w);
         }
         measure_free(m);

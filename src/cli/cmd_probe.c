@@ -222,7 +222,7 @@ static bool write_service(struct writer *w, const struct question *q, const stru
 
 static int tell(const struct session *s, const struct question *q, const struct answers *a)
 {
-        struct writer *w = writer_new();
+        struct writer *w = session_writer(s);
         size_t good = 0, bad = 0;
         int status;
 

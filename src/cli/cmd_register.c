@@ -48,7 +48,7 @@ static int parse_url(const char *url, char **ret_host, uint16_t *ret_port)
 
 static int report(const struct session *s, const struct node_settings *n, const char *host)
 {
-        struct writer *w = writer_new();
+        struct writer *w = session_writer(s);
         int status;
 
         writer_text(w, NULL, NULL, "%s is registered with %s.", n->name, host);

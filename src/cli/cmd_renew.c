@@ -14,7 +14,7 @@ int cmd_renew(struct session *s)
         if (enrol_renew(&n, enrolment_timeout_ms(s), &end_unix, &e) < 0)
                 status = enrolment_fail(s, &e);
         else {
-                struct writer *w = writer_new();
+                struct writer *w = session_writer(s);
                 char end[32];
 
                 time_format_utc(end_unix * 1000, end);

@@ -131,7 +131,7 @@ int cmd_route(struct session *s)
         session_wan_interface(s, wan);
         measure_add(m, &spec);
         measure_run(m, NULL, NULL);
-        w = writer_new();
+        w = session_writer(s);
         write_facts(w, measure_list(m)->items[0]);
         if (wan[0])
                 writer_text(w, "wan_interface", "WAN", "%s", wan);

@@ -5,6 +5,7 @@
 #include "cli/session.h"
 #include "cli/show.h"
 
+#include "base/alloc.h"
 #include "base/cleanup.h"
 
 #include <errno.h>
@@ -85,70 +86,106 @@ static void write_netcat(
         writer_mark(w, m->outcome == OUTCOME_OK ? MARK_GOOD : MARK_BAD);
 }
 
-/* The last word on an address: a repetition counts more than what it repeats. */
-static const struct measurement *find(const struct measurement_list *l, const struct inet_addr *address)
+/* A port of a host's addresses: what is known of each by now. */
+struct ports {
+        struct writer *writer;
+        struct lookup host;
+        uint16_t port;
+        const struct measurement **last; /* of each address; NULL: nothing yet */
+        bool any_rejected;
+};
+
+static void tell(struct ports *p, size_t i)
 {
-        const struct measurement *found = NULL;
+        writer_continue_list(p->writer, "attempts", NULL);
+        write_attempt(p->writer, p->last[i]);
+        writer_end(p->writer);
+        writer_flush(p->writer);
+}
 
-        for (size_t i = 0; i < l->count; i++) {
-                const struct measurement *m = l->items[i];
+/* Silence is not told yet: it may not be the last word. */
+static void on_results(const struct measurement *const *results, size_t count, void *userdata)
+{
+        struct ports *p = userdata;
 
-                if (m->spec.kind == MEASUREMENT_TCP && inet_addr_equal(&m->spec.target.address, address) &&
-                        (!found || m->outcome != OUTCOME_NOT_TESTED))
-                        found = m;
+        for (size_t k = 0; k < count; k++) {
+                size_t i = 0;
+
+                while (!inet_addr_equal(&p->host.addresses[i], &results[k]->spec.target.address))
+                        i++;
+                p->last[i] = results[k];
+                p->any_rejected |= results[k]->outcome == OUTCOME_REJECTED;
+                if (results[k]->outcome != OUTCOME_TIMEOUT)
+                        tell(p, i);
         }
-        return found;
 }
 
 /* Routers limit their ICMP errors (Linux: six at once, then one a second), so that an address without an
- * answer beside one that is rejected may be rejected as well: it is asked again, slowly. */
-static void ask_silent_again(struct measure *m, const struct lookup *host)
+ * answer beside one that is rejected may be rejected as well: it is asked again, slowly. A repetition counts
+ * more than what it repeats. */
+static void ask_silent_again(struct ports *p, struct measure *m)
 {
         const struct measurement_list *l = measure_list(m);
-        bool any_rejected = false;
 
-        for (size_t i = 0; i < l->count; i++)
-                any_rejected |=
-                        l->items[i]->spec.kind == MEASUREMENT_TCP && l->items[i]->outcome == OUTCOME_REJECTED;
-        for (size_t i = 0; any_rejected && i < host->count && !measure_is_over(m); i++) {
-                const struct measurement *silent = find(l, &host->addresses[i]);
+        for (size_t i = 0; i < p->host.count; i++) {
                 struct probe_spec spec;
 
-                if (!silent || silent->outcome != OUTCOME_TIMEOUT)
+                if (!p->last[i] || p->last[i]->outcome != OUTCOME_TIMEOUT)
                         continue;
-                spec = silent->spec;
-                spec.purpose = PURPOSE_REPEAT;
-                spec.attempt = 1;
-                measure_wait(m, 1200);
-                measure_add(m, &spec);
-                measure_run(m, NULL, NULL);
+                if (p->any_rejected && !measure_is_over(m)) {
+                        spec = p->last[i]->spec;
+                        spec.purpose = PURPOSE_REPEAT;
+                        spec.attempt = 1;
+                        measure_wait(m, 1200);
+                        measure_add(m, &spec);
+                        measure_run(m, NULL, NULL);
+                        if (l->items[l->count - 1]->outcome != OUTCOME_NOT_TESTED)
+                                p->last[i] = l->items[l->count - 1];
+                }
+                tell(p, i);
         }
 }
 
+static void ask(struct ports *p, struct measure *m)
+{
+        char text[INET_ADDR_TEXT];
+
+        p->last = xcalloc(p->host.count, sizeof *p->last);
+        writer_begin_list(p->writer, "attempts", NULL);
+        for (size_t i = 0; i < p->host.count; i++) {
+                struct probe_spec spec = {.kind = MEASUREMENT_TCP,
+                        .target = {.address = p->host.addresses[i], .port = p->port}};
+
+                writer_reserve(p->writer, 0, strlen(endpoint_format(&spec.target, text)));
+                measure_add(m, &spec);
+        }
+        writer_end(p->writer);
+        measure_tell(m, on_results, p);
+        measure_run(m, NULL, NULL);
+        measure_tell(m, NULL, NULL);
+        ask_silent_again(p, m);
+}
+
 /* What is said of the whole: the first address that is open, else the last one that is not. */
-static int conclude(
-        struct writer *w, const struct lookup *host, const struct measurement_list *l, uint16_t port)
+static int conclude(const struct ports *p)
 {
         const struct measurement *open = NULL, *shut = NULL, *undone = NULL;
 
-        writer_begin_list(w, "attempts", NULL);
-        for (size_t i = 0; i < host->count; i++) {
-                const struct measurement *m = find(l, &host->addresses[i]);
+        for (size_t i = 0; i < p->host.count; i++) {
+                const struct measurement *m = p->last[i];
 
                 if (!m)
                         continue;
-                write_attempt(w, m);
                 if (m->outcome == OUTCOME_OK)
                         open = open ? open : m;
                 else if (m->outcome == OUTCOME_NOT_TESTED)
                         undone = m;
-                else if (!is_other_family(m) || (!shut && i + 1 == host->count && !undone))
+                else if (!is_other_family(m) || (!shut && i + 1 == p->host.count && !undone))
                         shut = m;
         }
-        writer_end(w);
         if (!open && !shut)
                 return 2;
-        write_netcat(w, host, open ? open : shut, port);
+        write_netcat(p->writer, &p->host, open ? open : shut, p->port);
         if (open)
                 return shut && !is_other_family(shut) ? 3 : undone ? 2 : 0;
         return undone ? 2 : 1;
@@ -156,11 +193,11 @@ static int conclude(
 
 static int run(struct session *s, struct measure *m, struct writer *w, uint16_t port)
 {
-        struct lookup host = {0};
+        struct ports p = {.writer = w, .port = port};
         struct error e = {0};
         int r, status;
 
-        r = resolve_host(m, s->site, s->arguments[0], w, &host, &e);
+        r = resolve_host(m, s->site, s->arguments[0], w, &p.host, &e);
         if (r == -EINVAL)
                 return session_usage_error(s, "%s", e.text);
         if (r < 0) {
@@ -170,13 +207,10 @@ static int run(struct session *s, struct measure *m, struct writer *w, uint16_t 
                 writer_mark(w, MARK_BAD);
                 return session_write(s, w, r == -ENOENT ? 1 : EX_UNAVAILABLE);
         }
-        for (size_t i = 0; i < host.count; i++)
-                measure_add(m, &(struct probe_spec){.kind = MEASUREMENT_TCP,
-                                       .target = {.address = host.addresses[i], .port = port}});
-        measure_run(m, NULL, NULL);
-        ask_silent_again(m, &host);
-        status = conclude(w, &host, measure_list(m), port);
-        lookup_done(&host);
+        ask(&p, m);
+        status = conclude(&p);
+        free(p.last);
+        lookup_done(&p.host);
         return session_write(s, w, status);
 }
 
@@ -191,7 +225,7 @@ int cmd_tcp(struct session *s)
                 status = session_measure(s, NULL, &m);
         if (status != EXIT_SUCCESS)
                 return status;
-        w = writer_new();
+        w = session_writer(s);
         writer_text(w, "host", WRITER_HIDDEN, "%s", s->arguments[0]);
         writer_integer(w, "port", WRITER_HIDDEN, port);
         status = run(s, m, w, port);

@@ -6,6 +6,7 @@
 #include "cli/session.h"
 #include "cli/show.h"
 
+#include "base/alloc.h"
 #include "base/cleanup.h"
 #include "diagnose/interceptors.h"
 
@@ -128,63 +129,116 @@ static void write_handshake(struct writer *w, const struct measurement *m)
                 writer_text(w, "error", "error", "%s", m->error_text);
 }
 
-static void write_target(
-        struct writer *w, const struct session *s, const struct measurement *m, bool has_root)
+/* The handshakes with a host's addresses. */
+struct handshakes {
+        struct session *session;
+        struct measure *measure;
+        struct writer *writer;
+        struct lookup host;
+        const struct measurement **connections; /* of each address; NULL: not yet */
+        size_t good, bad;
+        uint16_t port;
+        bool has_root;
+};
+
+/* `m` is the handshake, or the connection that did not come about. */
+static void write_target(struct handshakes *h, const struct measurement *m, const struct measurement *tcp)
 {
+        struct writer *w = h->writer;
         char target[INET_ADDR_TEXT];
 
+        writer_continue_list(w, "targets", NULL);
         writer_begin_item(w);
         writer_text(w, "target", NULL, "%s", endpoint_format(&m->spec.target, target));
         show_outcome(w, m);
         show_failure_fields(w, m);
-        writer_text(w, "stage", "stage", "%s", m->stage ? probe_stage_to_string(m->stage) : "tls");
+        writer_text(w, "stage", "stage", "%s",
+                probe_stage_to_string(m == tcp   ? STAGE_TCP
+                                      : m->stage ? m->stage
+                                                 : STAGE_TLS));
+        if (tcp->outcome == OUTCOME_OK)
+                writer_number(w, "connect_ms", WRITER_HIDDEN, tcp->rtt_ms, "ms");
         if (m->rtt_ms > 0)
                 writer_number(w, "rtt_ms", WRITER_HIDDEN, m->rtt_ms, "ms");
-        writer_number(w, "took_ms", WRITER_HIDDEN, m->took_ms, "ms");
+        writer_number(w, "took_ms", WRITER_HIDDEN, m->at_ms + m->took_ms - tcp->at_ms, "ms");
         write_handshake(w, m);
-        write_trust(w, m, has_root);
+        write_trust(w, m, h->has_root);
         if (m->chain_length > 0)
                 writer_integer(w, "chain_length", "certificates", m->chain_length);
         writer_begin_list(w, "chain", "chain");
         for (size_t i = 0; i < m->chain_subjects.count; i++)
-                write_certificate(w, m, i, s->settings.pem);
+                write_certificate(w, m, i, h->session->settings.pem);
         writer_end(w);
         writer_end(w);
+        writer_end(w);
+        h->good += m->outcome == OUTCOME_OK;
+        h->bad += m->outcome != OUTCOME_OK && m->outcome != OUTCOME_NOT_TESTED;
 }
 
-static void add_specs(const struct session *s, struct measure *m, const struct lookup *host, uint16_t port)
+/* The TLS probe takes over the connection. */
+static void begin_handshake(struct handshakes *h, const struct measurement *tcp)
 {
-        for (size_t i = 0; i < host->count; i++) {
-                struct probe_spec spec = {.kind = MEASUREMENT_TLS,
-                        .target = {.address = host->addresses[i], .port = port},
-                        .tls = s->settings.mutual ? SERVICE_TLS_MUTUAL : SERVICE_TLS_SERVER};
+        const struct settings *o = &h->session->settings;
+        struct probe_spec spec = {.kind = MEASUREMENT_TLS, .target = tcp->spec.target, .tls = tcp->spec.tls};
+        char target[INET_ADDR_TEXT];
 
-                if (s->settings.server_name)
-                        str_copy(spec.name, sizeof spec.name, s->settings.server_name);
-                else if (!host->is_literal)
-                        str_copy(spec.name, sizeof spec.name, host->host);
-                if (!spec.name[0] && !host->is_literal)
-                        str_copy(spec.verify_name, sizeof spec.verify_name, host->host);
-                measure_add(m, &spec);
+        if (o->server_name)
+                str_copy(spec.name, sizeof spec.name, o->server_name);
+        else if (!h->host.is_literal)
+                str_copy(spec.name, sizeof spec.name, h->host.host);
+        if (!spec.name[0] && !h->host.is_literal)
+                str_copy(spec.verify_name, sizeof spec.verify_name, h->host.host);
+        measure_add(h->measure, &spec);
+        writer_text(h->writer, NULL, NULL, "%s  connected in %.1f ms", endpoint_format(&spec.target, target),
+                tcp->rtt_ms);
+}
+
+static void on_results(const struct measurement *const *results, size_t count, void *userdata)
+{
+        struct handshakes *h = userdata;
+
+        for (size_t k = 0; k < count; k++) {
+                const struct measurement *m = results[k];
+                size_t i = 0;
+
+                while (!inet_addr_equal(&h->host.addresses[i], &m->spec.target.address))
+                        i++;
+                if (m->spec.kind == MEASUREMENT_TCP)
+                        h->connections[i] = m;
+                if (m->spec.kind == MEASUREMENT_TCP && m->outcome == OUTCOME_OK)
+                        begin_handshake(h, m);
+                else
+                        write_target(h, m, h->connections[i]);
         }
+        writer_flush(h->writer);
 }
 
-static const struct measurement *find(const struct measurement_list *l, const struct inet_addr *address)
+static void shake_hands(struct handshakes *h)
 {
-        for (size_t i = 0; i < l->count; i++)
-                if (l->items[i]->spec.kind == MEASUREMENT_TLS &&
-                        inet_addr_equal(&l->items[i]->spec.target.address, address))
-                        return l->items[i];
-        return NULL;
+        char text[INET_ADDR_TEXT];
+
+        h->connections = xcalloc(h->host.count, sizeof *h->connections);
+        writer_begin_list(h->writer, "targets", NULL);
+        for (size_t i = 0; i < h->host.count; i++) {
+                struct probe_spec spec = {.kind = MEASUREMENT_TCP,
+                        .target = {.address = h->host.addresses[i], .port = h->port},
+                        .tls = h->session->settings.mutual ? SERVICE_TLS_MUTUAL : SERVICE_TLS_SERVER};
+
+                writer_reserve(h->writer, 0, strlen(endpoint_format(&spec.target, text)));
+                measure_add(h->measure, &spec);
+        }
+        writer_end(h->writer);
+        measure_tell(h->measure, on_results, h);
+        measure_run(h->measure, NULL, NULL);
+        free(h->connections);
 }
 
-static int run(struct session *s, struct measure *m, struct writer *w, const char *name, uint16_t port,
-        bool has_root)
+static int run(struct handshakes *h, const char *name)
 {
-        struct lookup host = {0};
+        struct session *s = h->session;
+        struct writer *w = h->writer;
         struct error e = {0};
-        size_t good = 0, bad = 0;
-        int r = resolve_host(m, s->site, name, w, &host, &e);
+        int r = resolve_host(h->measure, s->site, name, w, &h->host, &e);
 
         if (r == -EINVAL)
                 return session_usage_error(s, "%s", e.text);
@@ -193,55 +247,40 @@ static int run(struct session *s, struct measure *m, struct writer *w, const cha
                 writer_mark(w, MARK_BAD);
                 return session_write(s, w, r == -ENOENT ? 1 : EX_UNAVAILABLE);
         }
-        add_specs(s, m, &host, port);
-        measure_run(m, NULL, NULL);
-        writer_begin_list(w, "targets", NULL);
-        for (size_t i = 0; i < host.count; i++) {
-                const struct measurement *one = find(measure_list(m), &host.addresses[i]);
-
-                if (!one)
-                        continue;
-                write_target(w, s, one, has_root);
-                good += one->outcome == OUTCOME_OK;
-                bad += one->outcome != OUTCOME_OK && one->outcome != OUTCOME_NOT_TESTED;
-        }
-        writer_end(w);
-        lookup_done(&host);
-        return session_write(s, w, good + bad == 0 ? 2 : bad == 0 ? 0 : good == 0 ? 1 : 3);
+        shake_hands(h);
+        lookup_done(&h->host);
+        return session_write(s, w, h->good + h->bad == 0 ? 2 : h->bad == 0 ? 0 : h->good == 0 ? 1 : 3);
 }
 
 int cmd_tls(struct session *s)
 {
         struct trust_options trust = {.root_ca_path = s->settings.root_ca_path};
-        struct measure *m = NULL;
-        struct writer *w;
+        struct handshakes h = {.session = s};
         char host[254];
-        uint16_t port;
-        bool has_root;
         int status;
 
         if (!trust.root_ca_path && s->profile) {
                 trust.root_ca_path = s->profile->root_ca_path;
                 trust.root_subject = s->profile->root_subject;
         }
-        has_root = trust.root_ca_path || trust.root_subject;
+        h.has_root = trust.root_ca_path || trust.root_subject;
         if (s->settings.mutual) {
                 trust.certificate_path = s->site->certificate_path;
                 trust.key_path = s->site->key_path;
         }
-        status = parse_target(s, s->arguments[0], host, &port);
+        status = parse_target(s, s->arguments[0], host, &h.port);
         if (status == EXIT_SUCCESS && s->settings.server_name && s->settings.server_name[0] &&
                 !str_is_host_name(s->settings.server_name))
                 status = session_usage_error(s, "--sni takes a host name, not '%s'", s->settings.server_name);
         if (status == EXIT_SUCCESS)
-                status = session_measure(s, has_root || s->settings.mutual ? &trust : NULL, &m);
+                status = session_measure(s, h.has_root || s->settings.mutual ? &trust : NULL, &h.measure);
         if (status != EXIT_SUCCESS)
                 return status;
-        w = writer_new();
-        writer_text(w, "host", WRITER_HIDDEN, "%s", host);
-        writer_integer(w, "port", WRITER_HIDDEN, port);
-        status = run(s, m, w, host, port, has_root);
-        writer_free(w);
-        measure_free(m);
+        h.writer = session_writer(s);
+        writer_text(h.writer, "host", WRITER_HIDDEN, "%s", host);
+        writer_integer(h.writer, "port", WRITER_HIDDEN, h.port);
+        status = run(&h, host);
+        writer_free(h.writer);
+        measure_free(h.measure);
         return status;
 }

@@ -17,13 +17,19 @@
         6 /* hops at once: as many ICMP errors as a Linux router sends before it begins to limit them \
            */
 #define SILENT_ENDS 2 /* waves without any answer, after which nothing more is expected */
+#define VAIN_ENDS   4 /* hops before an answer that stay silent when asked again: such is this way */
 
 /* One address's way. Pointers into the measure's list; index = TTL. */
 struct trace {
+        struct measure *measure;
+        struct writer *writer;
         struct endpoint target;
         const struct measurement *hops[MAX_HOPS + 1];
-        int asked; /* TTLs asked so far, 1 … asked */
-        int end;   /* the lowest TTL that ends the way (SYN-ACK, RST, a refusal), 0 none */
+        int asked;   /* TTLs asked so far, 1 … asked */
+        int settled; /* up to here a hop that is silent stays so */
+        int told;    /* hops in the writer, which are final */
+        int in_vain; /* hops that were asked again and stayed silent */
+        int end;     /* the lowest TTL that ends the way (SYN-ACK, RST, a refusal), 0 none */
         /* An RST only: another port of the host that accepts, and what it gives at the same TTL. */
         const struct measurement *sibling, *sibling_hop;
 };
@@ -34,8 +40,15 @@ static bool is_end(const struct measurement *m)
                             m->hop_answer == HOP_UNREACHABLE);
 }
 
-static void collect(struct trace *t, const struct measurement_list *l)
+static bool is_silent(const struct measurement *m)
 {
+        return m && m->hop_answer == HOP_SILENT;
+}
+
+static void collect(struct trace *t)
+{
+        const struct measurement_list *l = measure_list(t->measure);
+
         for (size_t i = 0; i < l->count; i++) {
                 const struct measurement *m = l->items[i];
                 const struct measurement **slot;
@@ -50,85 +63,6 @@ static void collect(struct trace *t, const struct measurement_list *l)
         for (int ttl = 1; ttl <= t->asked && !t->end; ttl++)
                 if (is_end(t->hops[ttl]))
                         t->end = ttl;
-}
-
-static void ask(struct measure *m, const struct endpoint *target, int ttl, unsigned attempt)
-{
-        measure_add(m,
-                &(struct probe_spec){
-                        .kind = MEASUREMENT_HOP, .target = *target, .ttl = (uint8_t)ttl, .attempt = attempt});
-}
-
-/* While the hops answer, few are asked at once: a device that refuses answers for every TTL beyond it, and
- * its ICMP errors are limited (Linux: six at once, then one a second). */
-static void walk(struct trace *t, struct measure *m)
-{
-        int silent_waves = 0, size = 2;
-
-        while (t->asked < MAX_HOPS && !t->end && silent_waves < SILENT_ENDS && !measure_is_over(m)) {
-                int from = t->asked + 1, silent = 0;
-
-                for (int i = 0; i < size && t->asked < MAX_HOPS; i++)
-                        ask(m, &t->target, ++t->asked, 0);
-                measure_run(m, NULL, NULL);
-                collect(t, measure_list(m));
-                for (int ttl = from; ttl <= t->asked; ttl++)
-                        silent += !t->hops[ttl] || t->hops[ttl]->hop_answer == HOP_SILENT;
-                silent_waves = silent == t->asked - from + 1 ? silent_waves + 1 : 0;
-                size = silent ? WAVE : 2;
-        }
-}
-
-static int last_answer(const struct trace *t)
-{
-        for (int ttl = t->end ? t->end : t->asked; ttl > 0; ttl--)
-                if (t->hops[ttl] && t->hops[ttl]->hop_answer != HOP_SILENT)
-                        return ttl;
-        return 0;
-}
-
-/* A router may have passed over what came too fast, from this run or one before it: the silent hops up to the
- * first beyond the last answer are asked once more, after its limit has had time to recover, until the way
- * goes on. */
-static void ask_silent_again(struct trace *t, struct measure *m)
-{
-        int last = last_answer(t);
-
-        for (int ttl = 1; ttl <= last + 1 && ttl <= t->asked && !measure_is_over(m); ttl++) {
-                if (!t->hops[ttl] || t->hops[ttl]->hop_answer != HOP_SILENT)
-                        continue;
-                if (ttl > last || ttl == 1)
-                        measure_wait(m, 1200);
-                ask(m, &t->target, ttl, 1);
-                measure_run(m, NULL, NULL);
-                collect(t, measure_list(m));
-                last = last_answer(t);
-        }
-}
-
-/* Whether an RST can be the target's own is told by a port of it that accepts: is the host that near? */
-static void ask_sibling(struct trace *t, struct measure *m)
-{
-        static const uint16_t ports[] = {443, 8443, 80, 53, 22};
-        const struct measurement_list *l = measure_list(m);
-        size_t before = l->count;
-
-        for (size_t i = 0; i < ELEMENTS(ports); i++)
-                if (ports[i] != t->target.port)
-                        measure_add(m, &(struct probe_spec){.kind = MEASUREMENT_TCP,
-                                               .purpose = PURPOSE_SIBLING,
-                                               .target = {.address = t->target.address, .port = ports[i]}});
-        measure_run(m, NULL, NULL);
-        for (size_t i = before; i < l->count && !t->sibling; i++)
-                if (l->items[i]->outcome == OUTCOME_OK)
-                        t->sibling = l->items[i];
-        if (!t->sibling)
-                return;
-        before = l->count;
-        ask(m, &t->sibling->spec.target, t->end, 0);
-        measure_run(m, NULL, NULL);
-        if (l->count > before)
-                t->sibling_hop = l->items[before];
 }
 
 static void write_hop(struct writer *w, const struct trace *t, int ttl)
@@ -175,6 +109,108 @@ static void write_hop(struct writer *w, const struct trace *t, int ttl)
         if (m->reply_ttl)
                 writer_integer(w, "reply_ttl", WRITER_HIDDEN, m->reply_ttl);
         writer_end(w);
+}
+
+/* Hop after hop, as each is final. */
+static void tell(struct trace *t)
+{
+        while (t->told < t->asked && (!t->end || t->told < t->end)) {
+                const struct measurement *next = t->hops[t->told + 1];
+
+                if (!next || (is_silent(next) && t->told + 1 > t->settled))
+                        break;
+                write_hop(t->writer, t, ++t->told);
+        }
+        writer_flush(t->writer);
+}
+
+static void on_results(const struct measurement *const *results, size_t count, void *userdata)
+{
+        (void)results, (void)count;
+        collect(userdata);
+        tell(userdata);
+}
+
+static void ask(struct trace *t, const struct endpoint *target, int ttl, unsigned attempt)
+{
+        measure_add(t->measure,
+                &(struct probe_spec){
+                        .kind = MEASUREMENT_HOP, .target = *target, .ttl = (uint8_t)ttl, .attempt = attempt});
+}
+
+static int last_answer(const struct trace *t)
+{
+        for (int ttl = t->end ? t->end : t->asked; ttl > 0; ttl--)
+                if (t->hops[ttl] && !is_silent(t->hops[ttl]))
+                        return ttl;
+        return 0;
+}
+
+/* A router may have passed over what came too fast, from this run or one before it: silent hops before the
+ * last answer are asked once more, and so is, `beyond` it, the first one, after its limit has had time to
+ * recover; until the way goes on. */
+static void ask_silent_again(struct trace *t, bool beyond)
+{
+        for (int ttl = t->settled + 1;
+                ttl <= last_answer(t) + beyond && ttl <= t->asked && !measure_is_over(t->measure); ttl++) {
+                bool is_beyond = ttl > last_answer(t);
+
+                if (is_silent(t->hops[ttl]) && (is_beyond || t->in_vain < VAIN_ENDS)) {
+                        if (is_beyond || ttl == 1)
+                                measure_wait(t->measure, 1200);
+                        ask(t, &t->target, ttl, 1);
+                        measure_run(t->measure, NULL, NULL);
+                        t->in_vain += is_silent(t->hops[ttl]);
+                }
+                t->settled = ttl;
+                tell(t);
+        }
+}
+
+/* While the hops answer, few are asked at once: a device that refuses answers for every TTL beyond it, and
+ * its ICMP errors are limited (Linux: six at once, then one a second). */
+static void walk(struct trace *t)
+{
+        int silent_waves = 0, size = 2;
+
+        while (t->asked < MAX_HOPS && !t->end && silent_waves < SILENT_ENDS && !measure_is_over(t->measure)) {
+                int from = t->asked + 1, silent = 0;
+
+                for (int i = 0; i < size && t->asked < MAX_HOPS; i++)
+                        ask(t, &t->target, ++t->asked, 0);
+                measure_run(t->measure, NULL, NULL);
+                for (int ttl = from; ttl <= t->asked; ttl++)
+                        silent += !t->hops[ttl] || is_silent(t->hops[ttl]);
+                silent_waves = silent == t->asked - from + 1 ? silent_waves + 1 : 0;
+                size = silent ? WAVE : 2;
+                ask_silent_again(t, false);
+        }
+}
+
+/* Whether an RST can be the target's own is told by a port of it that accepts: is the host that near? */
+static void ask_sibling(struct trace *t)
+{
+        struct measure *m = t->measure;
+        static const uint16_t ports[] = {443, 8443, 80, 53, 22};
+        const struct measurement_list *l = measure_list(m);
+        size_t before = l->count;
+
+        for (size_t i = 0; i < ELEMENTS(ports); i++)
+                if (ports[i] != t->target.port)
+                        measure_add(m, &(struct probe_spec){.kind = MEASUREMENT_TCP,
+                                               .purpose = PURPOSE_SIBLING,
+                                               .target = {.address = t->target.address, .port = ports[i]}});
+        measure_run(m, NULL, NULL);
+        for (size_t i = before; i < l->count && !t->sibling; i++)
+                if (l->items[i]->outcome == OUTCOME_OK)
+                        t->sibling = l->items[i];
+        if (!t->sibling)
+                return;
+        before = l->count;
+        ask(t, &t->sibling->spec.target, t->end, 0);
+        measure_run(m, NULL, NULL);
+        if (l->count > before)
+                t->sibling_hop = l->items[before];
 }
 
 /* "hop 1 (192.0.2.1)" of the last router that answered before `ttl`; empty text when none did. */
@@ -287,6 +323,7 @@ static int write_reset(struct writer *w, const struct trace *t)
 
 static int write_silent(struct writer *w, const struct trace *t, bool is_over)
 {
+        _cleanup_free_ char *neighbour = t->hops[1] ? show_silent_neighbour(t->hops[1]) : NULL;
         int last = last_answer(t);
         char where[96];
 
@@ -304,20 +341,24 @@ static int write_silent(struct writer *w, const struct trace *t, bool is_over)
                         "device.",
                         where, t->target.port);
         else
-                writer_text(w, "summary", WRITER_LINE, "Nothing on the way answers at all.");
+                writer_text(w, "summary", WRITER_LINE, "Nothing on the way answers at all%s%s.",
+                        neighbour ? ": " : "", neighbour ? neighbour : "");
         writer_mark(w, is_over ? MARK_WARNING : MARK_BAD);
         return is_over ? 2 : 1;
 }
 
 static int write_summary(struct writer *w, const struct trace *t, bool is_over)
 {
+        _cleanup_free_ char *neighbour = NULL;
         char target[INET_ADDR_TEXT];
         const struct measurement *end = t->end ? t->hops[t->end] : NULL;
 
         if (!end && t->hops[1] && t->hops[1]->outcome == OUTCOME_LOCAL_ERROR) {
                 writer_text(w, "result", WRITER_HIDDEN, "local-error");
-                writer_text(w, "summary", WRITER_LINE, "This host does not send: %s.",
-                        strerror(t->hops[1]->error_number));
+                neighbour = show_silent_neighbour(t->hops[1]);
+                writer_text(w, "summary", WRITER_LINE, "This host does not send: %s%s%s.",
+                        strerror(t->hops[1]->error_number), neighbour ? ": " : "",
+                        neighbour ? neighbour : "");
                 return 1;
         }
         if (!end)
@@ -333,26 +374,40 @@ static int write_summary(struct writer *w, const struct trace *t, bool is_over)
         return 0;
 }
 
+/* So wide are the rows that may come. */
+static void begin_hops(struct trace *t)
+{
+        char text[INET_ADDR_TEXT];
+        size_t width = strlen(inet_addr_format(&t->target.address, text));
+
+        writer_begin_list(t->writer, "hops", NULL);
+        writer_reserve(t->writer, 0, 2);
+        writer_reserve(t->writer, 1, width < 15 ? 15 : width);
+        writer_reserve(t->writer, 2, strlen("no answer"));
+        writer_flush(t->writer);
+}
+
 static int trace_address(struct measure *m, struct writer *w, const struct endpoint *target)
 {
-        struct trace t = {.target = *target};
+        struct trace t = {.measure = m, .writer = w, .target = *target};
         char text[INET_ADDR_TEXT];
-        int shown, status;
+        int status;
 
-        walk(&t, m);
-        ask_silent_again(&t, m);
-        if (t.end && t.hops[t.end]->hop_answer == HOP_RESET && !measure_is_over(m))
-                ask_sibling(&t, m);
         writer_begin_item(w);
         writer_text(w, "target", NULL, "%s", endpoint_format(target, text));
-        writer_begin_list(w, "hops", NULL);
-        shown = t.end ? t.end : last_answer(&t) + 1;
-        for (int ttl = 1; ttl <= shown && ttl <= t.asked; ttl++)
-                if (t.hops[ttl])
-                        write_hop(w, &t, ttl);
+        begin_hops(&t);
+        measure_tell(m, on_results, &t);
+        walk(&t);
+        ask_silent_again(&t, true);
+        t.settled = last_answer(&t) + 1;
+        tell(&t);
         writer_end(w);
+        if (t.end && t.hops[t.end]->hop_answer == HOP_RESET && !measure_is_over(m))
+                ask_sibling(&t);
+        measure_tell(m, NULL, NULL);
         status = write_summary(w, &t, measure_is_over(m));
         writer_end(w);
+        writer_flush(w);
         return status;
 }
 
@@ -398,7 +453,7 @@ int cmd_trace(struct session *s)
                 status = session_measure(s, NULL, &m);
         if (status != EXIT_SUCCESS)
                 return status;
-        w = writer_new();
+        w = session_writer(s);
         writer_text(w, "host", WRITER_HIDDEN, "%s", s->arguments[0]);
         writer_integer(w, "port", WRITER_HIDDEN, port);
         status = run(s, m, w, port);

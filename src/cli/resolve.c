@@ -5,6 +5,7 @@
 #include "cli/show.h"
 
 #include <errno.h>
+#include <string.h>
 
 #define MAX_SHOWN 8 /* answers in a row of the text; JSON has all */
 #define TYPE_A    1
@@ -79,29 +80,43 @@ void resolve_write_answer(struct writer *w, const struct measurement *m)
         writer_end(w);
 }
 
-static void write_lookups(struct writer *w, const struct site *site, const struct measurement_list *l)
+void resolve_reserve(struct writer *w, const struct inet_addr *servers, size_t count)
 {
-        static const enum probe_transport transports[] = {TRANSPORT_UDP, TRANSPORT_TCP};
-        static const uint16_t types[] = {TYPE_A, TYPE_AAAA};
+        char text[INET_ADDR_TEXT];
 
-        writer_begin_list(w, "lookups", "Lookups");
-        for (size_t s = 0; s < site->wan.dns_count; s++)
-                for (size_t i = 0; i < ELEMENTS(transports) * ELEMENTS(types); i++) {
-                        const struct measurement *m =
-                                lookup_find(l, &site->wan.dns[s], types[i % 2], transports[i / 2]);
+        for (size_t i = 0; i < count; i++)
+                writer_reserve(w, 0, strlen(inet_addr_format(&servers[i], text)));
+        writer_reserve(w, 2, strlen("AAAA"));
+}
 
-                        if (m && m->outcome != OUTCOME_NOT_TESTED)
-                                resolve_write_answer(w, m);
-                }
+struct lookups {
+        struct writer *writer;
+        const struct site *site;
+};
+
+/* Whoever was not waited for any more is not spoken of. */
+static void on_answers(const struct measurement *const *results, size_t count, void *userdata)
+{
+        const struct lookups *l = userdata;
+        struct writer *w = l->writer;
+
+        writer_continue_list(w, "lookups", "Lookups");
+        resolve_reserve(w, l->site->wan.dns, l->site->wan.dns_count);
+        for (size_t i = 0; i < count; i++)
+                if (results[i]->outcome != OUTCOME_NOT_TESTED)
+                        resolve_write_answer(w, results[i]);
         writer_end(w);
+        writer_flush(w);
 }
 
 int resolve_host(struct measure *m, const struct site *site, const char *host, struct writer *w,
         struct lookup *ret, struct error *ret_error)
 {
-        int r = lookup_host(m, site, host, ret, ret_error);
+        struct lookups l = {.writer = w, .site = site};
+        int r;
 
-        if (measure_list(m)->count > 0)
-                write_lookups(w, site, measure_list(m));
+        measure_tell(m, on_answers, &l);
+        r = lookup_host(m, site, host, ret, ret_error);
+        measure_tell(m, NULL, NULL);
         return r;
 }

@@ -51,12 +51,21 @@ void session_done(struct session *s)
         s->profile = profile_free(s->profile);
 }
 
-int session_write(const struct session *s, const struct writer *w, int status)
+struct writer *session_writer(const struct session *s)
+{
+        struct writer *w = writer_new();
+
+        if (!s->settings.json)
+                writer_stream(w, terminal_has_colour(stdout), stdout);
+        return w;
+}
+
+int session_write(const struct session *s, struct writer *w, int status)
 {
         terminal_progress_end();
         if (s->settings.json)
                 writer_write_json(w, stdout);
         else
-                writer_write_text(w, terminal_has_colour(stdout), stdout);
+                writer_flush(w);
         return stop_signal() ? 128 + stop_signal() : status;
 }

@@ -32,8 +32,11 @@ int session_usage_error(const struct session *s, const char *format, ...)
 
 /* The measuring side of a hand tool, from the options and the site. An exit status. */
 int session_measure(struct session *s, const struct trust_options *trust, struct measure **ret);
-/* Writes the tree as the options ask and gives `status`, or 128 + signal when a signal ended the run. */
-int session_write(const struct session *s, const struct writer *w, int status);
+/* A writer whose text goes out with each writer_flush(); JSON is one document, at the end. */
+struct writer *session_writer(const struct session *s);
+/* Writes the tree, or what a stream has not written of it yet, as the options ask and gives `status`, or 128
+ * + signal when a signal ended the run. */
+int session_write(const struct session *s, struct writer *w, int status);
 /* The WAN's interface: --interface, else the site file's, else that of the default route; "" when there is
  * none. */
 void session_wan_interface(const struct session *s, char ret[IFNAMSIZ]);

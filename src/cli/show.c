@@ -53,15 +53,37 @@ char *show_refusal(const struct measurement *m)
                 m->icmp_code);
 }
 
+/* The kernel asks for the hardware address of what is next on the way, or has asked, and got none. */
+static bool is_neighbour_silent(const struct measurement *m)
+{
+        return str_equal(m->neighbour_state, "incomplete") || str_equal(m->neighbour_state, "failed");
+}
+
+char *show_silent_neighbour(const struct measurement *m)
+{
+        char address[INET_ADDR_TEXT];
+
+        if (!is_neighbour_silent(m))
+                return NULL;
+        return xasprintf("%s%s does not answer %s on %s",
+                inet_addr_equal(&m->next_hop, &m->spec.target.address) ? "" : "the next hop ",
+                inet_addr_format(&m->next_hop, address),
+                m->next_hop.family == AF_INET6 ? "neighbour discovery" : "ARP", m->route_interface);
+}
+
 static void show_timeout(struct writer *w, const struct measurement *m)
 {
+        _cleanup_free_ char *neighbour = show_silent_neighbour(m);
         struct text t = {0};
 
         text_addf(&t, "no answer in %.0f ms", m->took_ms);
         if (m->spec.kind == MEASUREMENT_TCP && m->tries > 0)
                 text_addf(&t, " to %d SYN%s", m->tries, m->tries == 1 ? "" : "s");
-        if (m->left_host == NO)
-                text_add(&t, "; nothing left this host: its own firewall?");
+        if (neighbour)
+                text_addf(&t, ": %s", neighbour);
+        else if (m->left_host == NO)
+                text_addf(
+                        &t, "; nothing left this host%s", m->neighbour_state[0] ? ": its own firewall?" : "");
         else if (m->reply_seen == YES)
                 text_addf(&t, "; an answer came in on %s and was discarded by this host", m->reply_interface);
         writer_text(w, NULL, NULL, "%s", text_string(&t));
@@ -70,7 +92,7 @@ static void show_timeout(struct writer *w, const struct measurement *m)
 
 void show_outcome(struct writer *w, const struct measurement *m)
 {
-        _cleanup_free_ char *refusal = NULL;
+        _cleanup_free_ char *refusal = NULL, *neighbour = NULL;
         enum writer_mark mark = MARK_BAD;
 
         switch (m->outcome) {
@@ -90,9 +112,11 @@ void show_outcome(struct writer *w, const struct measurement *m)
                 break;
         case OUTCOME_LOCAL_ERROR:
         case OUTCOME_NOT_PERMITTED:
-                writer_text(w, NULL, NULL, "this host: %s%s%s%s",
+                neighbour = show_silent_neighbour(m);
+                writer_text(w, NULL, NULL, "this host: %s%s%s%s%s%s",
                         m->error_number ? strerror(m->error_number) : "not permitted",
-                        m->source[0] ? " (from " : "", m->source, m->source[0] ? ")" : "");
+                        m->source[0] ? " (from " : "", m->source, m->source[0] ? ")" : "",
+                        neighbour ? ": " : "", neighbour ? neighbour : "");
                 break;
         case OUTCOME_NOT_TESTED:
                 writer_text(w, NULL, NULL, "not tested: %s", m->reason ? m->reason : "no reason recorded");
@@ -130,6 +154,10 @@ void show_failure_fields(struct writer *w, const struct measurement *m)
         }
         if (inet_addr_is_set(&m->by))
                 writer_text(w, "by", WRITER_HIDDEN, "%s", inet_addr_format(&m->by, by));
+        if (is_neighbour_silent(m)) {
+                writer_text(w, "next_hop", WRITER_HIDDEN, "%s", inet_addr_format(&m->next_hop, by));
+                writer_text(w, "neighbour_state", WRITER_HIDDEN, "%s", m->neighbour_state);
+        }
         if (m->reason)
                 writer_text(w, "reason", WRITER_HIDDEN, "%s", m->reason);
 }

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 static bool progress_is_shown;
+static int flush_error; /* of the first flush that failed */
 
 bool terminal_has_colour(FILE *f)
 {
@@ -54,16 +55,23 @@ void terminal_progress_end(void)
         progress_is_shown = false;
 }
 
+void terminal_flush(FILE *f)
+{
+        errno = 0;
+        if (fflush(f) == EOF && flush_error == 0)
+                flush_error = errno ? errno : EIO;
+}
+
 /* A failed write leaves its errno only with the call that made it: flush, and ask the descriptor once more.
  */
 int terminal_finish(void)
 {
-        int number = 0;
+        int number = flush_error;
 
         errno = 0;
-        if (fflush(stdout) == EOF)
+        if (number == 0 && fflush(stdout) == EOF)
                 number = errno ? errno : EIO;
-        else if (ferror(stdout))
+        else if (number == 0 && ferror(stdout))
                 number = EIO;
         if (close(STDOUT_FILENO) < 0 && number == 0 && errno != EBADF)
                 number = errno;

@@ -10,6 +10,8 @@ int terminal_width(FILE *f);       /* columns; 80 when unknown, 40 to 200 */
 /* A line that replaces the one before it, on standard error and only when that is a terminal. */
 void terminal_progress(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void terminal_progress_end(void);
+/* Flushes what was written so far; what that loses terminal_finish() tells. */
+void terminal_flush(FILE *f);
 /* Flushes standard output. 0, or -errno when something was lost (-EPIPE: the reader has gone); the caller
  * reports it. */
 int terminal_finish(void);

@@ -1,4 +1,5 @@
 #include "cli/writer.h"
+#include "cli/terminal.h"
 
 #include "base/alloc.h"
 #include "base/cleanup.h"
@@ -22,11 +23,21 @@ struct node {
         char *shown; /* scalars: as text */
         long long integer;
         double number;
+        bool is_written;  /* the stream has it; of a list and an object: its title, of an item: its row */
+        size_t *reserved; /* lists: MAX_COLUMNS widths, NULL none */
         struct node *first, *last, *next;
+};
+
+/* Where text goes, and how. */
+struct output {
+        FILE *to;
+        bool colour;
+        bool only_new; /* what is_written is left out, and what is written is marked so */
 };
 
 struct writer {
         struct node root;
+        struct output stream; /* to: NULL none */
         struct node *open[MAX_DEPTH];
         size_t depth;
         struct node *latest;
@@ -50,6 +61,7 @@ static void free_children(struct node *n)
                 n->first = child->next;
                 free_children(child);
                 free(child->shown);
+                free(child->reserved);
                 free(child);
         }
 }
@@ -160,6 +172,28 @@ void writer_begin_list(struct writer *w, const char *key, const char *title)
         begin(w, NODE_LIST, key, title);
 }
 
+void writer_continue_list(struct writer *w, const char *key, const char *title)
+{
+        for (struct node *n = w->open[w->depth - 1]->first; n; n = n->next)
+                if (n->kind == NODE_LIST && str_equal(n->key, key) && w->depth < MAX_DEPTH) {
+                        w->open[w->depth++] = n;
+                        return;
+                }
+        writer_begin_list(w, key, title);
+}
+
+void writer_reserve(struct writer *w, size_t column, size_t width)
+{
+        struct node *list = w->open[w->depth - 1];
+
+        if (list->kind != NODE_LIST || column >= MAX_COLUMNS || width > MAX_WIDTH)
+                return;
+        if (!list->reserved)
+                list->reserved = xcalloc(MAX_COLUMNS, sizeof *list->reserved);
+        if (list->reserved[column] < width)
+                list->reserved[column] = width;
+}
+
 void writer_begin_item(struct writer *w)
 {
         begin(w, NODE_OBJECT, NULL, NULL);
@@ -219,6 +253,14 @@ static bool is_hidden(const struct node *n)
         return n->kind == NODE_NULL || (n->title && !n->title[0]);
 }
 
+static bool is_due(struct node *n, const struct output *o)
+{
+        bool is_due = !o->only_new || !n->is_written;
+
+        n->is_written |= o->only_new;
+        return is_due;
+}
+
 static bool is_line(const struct node *n)
 {
         return n->title && n->title[0] == '\n';
@@ -238,7 +280,7 @@ static size_t columns_of(const char *s)
         return count;
 }
 
-static void put(const char *s, enum writer_mark mark, bool colour, FILE *to)
+static void put(const char *s, enum writer_mark mark, const struct output *o)
 {
         static const char *const codes[] = {[MARK_NONE] = NULL,
                 [MARK_GOOD] = "32",
@@ -246,28 +288,30 @@ static void put(const char *s, enum writer_mark mark, bool colour, FILE *to)
                 [MARK_BAD] = "31",
                 [MARK_FAINT] = "2"};
 
-        if (colour && codes[mark])
-                fprintf(to, "\033[%sm%s\033[0m", codes[mark], s);
+        if (o->colour && codes[mark])
+                fprintf(o->to, "\033[%sm%s\033[0m", codes[mark], s);
         else
-                fputs(s, to);
+                fputs(s, o->to);
 }
 
-static void pad(size_t columns, FILE *to)
+static void pad(size_t columns, const struct output *o)
 {
-        fprintf(to, "%*s", (int)columns, "");
+        fprintf(o->to, "%*s", (int)columns, "");
 }
 
-static void write_object(const struct node *n, size_t indent, bool colour, FILE *to);
+static void write_object(const struct node *n, size_t indent, const struct output *o);
 
-static void write_scalar_list(const struct node *n, FILE *to)
+static void write_scalar_list(const struct node *n, const struct output *o)
 {
         for (const struct node *c = n->first; c; c = c->next)
-                fprintf(to, "%s%s", c->shown, c->next ? ", " : "");
+                fprintf(o->to, "%s%s", c->shown, c->next ? ", " : "");
 }
 
 /* How wide each column of a list's rows is. */
 static void measure_columns(const struct node *list, size_t *widths)
 {
+        if (list->reserved)
+                memcpy(widths, list->reserved, MAX_COLUMNS * sizeof *widths);
         for (const struct node *item = list->first; item; item = item->next) {
                 size_t column = 0;
 
@@ -284,7 +328,7 @@ static void measure_columns(const struct node *list, size_t *widths)
         }
 }
 
-static void write_row(const struct node *item, const size_t *widths, size_t indent, bool colour, FILE *to)
+static void write_row(const struct node *item, const size_t *widths, size_t indent, const struct output *o)
 {
         size_t column = 0, owed = indent;
         bool any = false;
@@ -296,9 +340,9 @@ static void write_row(const struct node *item, const size_t *widths, size_t inde
                         continue;
                 width = columns_of(c->shown);
                 if (width) {
-                        pad(owed, to);
+                        pad(owed, o);
                         owed = 0;
-                        put(c->shown, c->mark, colour, to);
+                        put(c->shown, c->mark, o);
                 }
                 if (column < MAX_COLUMNS && (widths[column] || width))
                         owed += (widths[column] > width ? widths[column] - width : 0) + 2;
@@ -306,27 +350,32 @@ static void write_row(const struct node *item, const size_t *widths, size_t inde
                 any = true;
         }
         if (any)
-                fputc('\n', to);
+                fputc('\n', o->to);
 }
 
-static void write_list(const struct node *list, size_t indent, bool colour, FILE *to)
+static void write_list(const struct node *list, size_t indent, const struct output *o)
 {
         size_t widths[MAX_COLUMNS] = {0};
 
         measure_columns(list, widths);
-        for (const struct node *item = list->first; item; item = item->next) {
+        for (struct node *item = list->first; item; item = item->next) {
+                bool is_item_due = is_due(item, o);
+
                 if (is_scalar(item)) {
-                        pad(indent, to);
-                        put(item->shown, item->mark, colour, to);
-                        fputc('\n', to);
+                        if (!is_item_due)
+                                continue;
+                        pad(indent, o);
+                        put(item->shown, item->mark, o);
+                        fputc('\n', o->to);
                         continue;
                 }
-                write_row(item, widths, indent, colour, to);
-                write_object(item, indent + 4, colour, to);
+                if (is_item_due)
+                        write_row(item, widths, indent, o);
+                write_object(item, indent + 4, o);
         }
 }
 
-static void write_lines(const struct node *n, size_t indent, bool colour, FILE *to)
+static void write_lines(const struct node *n, size_t indent, const struct output *o)
 {
         const char *s = n->shown;
 
@@ -334,42 +383,48 @@ static void write_lines(const struct node *n, size_t indent, bool colour, FILE *
                 size_t length = strcspn(s, "\n");
                 _cleanup_free_ char *line = xstrndup(s, length);
 
-                pad(indent, to);
-                put(line, n->mark, colour, to);
-                fputc('\n', to);
+                pad(indent, o);
+                put(line, n->mark, o);
+                fputc('\n', o->to);
                 s += length + (s[length] == '\n');
         }
 }
 
-static void write_titled(const struct node *n, size_t indent, size_t width, bool colour, FILE *to)
+static void write_titled(struct node *n, size_t indent, size_t width, const struct output *o)
 {
-        bool is_inline = is_scalar(n) || (n->kind == NODE_LIST && n->first && is_scalar(n->first));
+        bool is_inline = is_scalar(n) || (n->kind == NODE_LIST && n->first && is_scalar(n->first)), is_new;
 
         if (n->kind != NODE_OBJECT && !is_scalar(n) && !n->first)
                 return;
-        pad(indent, to);
-        fprintf(to, "%s:", n->title);
+        is_new = is_scalar(n) || is_due(n, o);
+        if (is_inline && !is_new)
+                return;
+        if (is_new) {
+                pad(indent, o);
+                fprintf(o->to, "%s:", n->title);
+        }
         if (!is_inline || (n->shown && strchr(n->shown, '\n'))) {
-                fputc('\n', to);
+                if (is_new)
+                        fputc('\n', o->to);
                 if (is_inline)
-                        write_lines(n, indent + 2, colour, to);
+                        write_lines(n, indent + 2, o);
                 else if (n->kind == NODE_LIST)
-                        write_list(n, indent + 2, colour, to);
+                        write_list(n, indent + 2, o);
                 else
-                        write_object(n, indent + 2, colour, to);
+                        write_object(n, indent + 2, o);
                 return;
         }
-        pad(width - columns_of(n->title) + 1, to);
+        pad(width - columns_of(n->title) + 1, o);
         if (is_scalar(n))
-                put(n->shown, n->mark, colour, to);
+                put(n->shown, n->mark, o);
         else
-                write_scalar_list(n, to);
-        fputc('\n', to);
+                write_scalar_list(n, o);
+        fputc('\n', o->to);
 }
 
 /* The values of an object, line by line. What an item of a list shows in its row (bare scalars) has been
  * written by write_row: the root has no row. */
-static void write_object(const struct node *n, size_t indent, bool colour, FILE *to)
+static void write_object(const struct node *n, size_t indent, const struct output *o)
 {
         bool is_item = !n->key && indent > 0;
         size_t width = 0;
@@ -377,24 +432,37 @@ static void write_object(const struct node *n, size_t indent, bool colour, FILE 
         for (const struct node *c = n->first; c; c = c->next)
                 if (is_scalar(c) && c->title && !is_line(c) && columns_of(c->title) > width)
                         width = columns_of(c->title);
-        for (const struct node *c = n->first; c; c = c->next) {
-                if (is_hidden(c))
+        for (struct node *c = n->first; c; c = c->next) {
+                if (is_hidden(c) || (is_scalar(c) && !is_due(c, o)))
                         continue;
                 if (is_line(c))
-                        write_lines(c, indent, colour, to);
+                        write_lines(c, indent, o);
                 else if (c->title)
-                        write_titled(c, indent, columns_of(c->title) > width ? columns_of(c->title) : width,
-                                colour, to);
+                        write_titled(
+                                c, indent, columns_of(c->title) > width ? columns_of(c->title) : width, o);
                 else if (c->kind == NODE_LIST)
-                        write_list(c, indent, colour, to);
+                        write_list(c, indent, o);
                 else if (c->kind == NODE_OBJECT)
-                        write_object(c, indent, colour, to);
+                        write_object(c, indent, o);
                 else if (!is_item)
-                        write_lines(c, indent, colour, to);
+                        write_lines(c, indent, o);
         }
 }
 
 void writer_write_text(const struct writer *w, bool colour, FILE *to)
 {
-        write_object(&w->root, 0, colour, to);
+        write_object(&w->root, 0, &(struct output){.to = to, .colour = colour});
+}
+
+void writer_stream(struct writer *w, bool colour, FILE *to)
+{
+        w->stream = (struct output){.to = to, .colour = colour, .only_new = true};
+}
+
+void writer_flush(struct writer *w)
+{
+        if (!w->stream.to)
+                return;
+        write_object(&w->root, 0, &w->stream);
+        terminal_flush(w->stream.to);
 }

@@ -33,8 +33,18 @@ void writer_mark(struct writer *w, enum writer_mark mark);
 
 void writer_begin_object(struct writer *w, const char *key, const char *title);
 void writer_begin_list(struct writer *w, const char *key, const char *title);
+/* Goes on with the list of this key that the open object has, or begins it. */
+void writer_continue_list(struct writer *w, const char *key, const char *title);
 void writer_begin_item(struct writer *w); /* an object of the list */
 void writer_end(struct writer *w);        /* of whatever was begun last */
+/* Keeps this room for a column of the open list's rows, since rows to come may need it. */
+void writer_reserve(struct writer *w, size_t column, size_t width);
+
+/* From here on the text goes to `to` with each writer_flush(): what has come since the one before it, in the
+ * tree's order, and on to whoever reads it. A value must have its mark by then, a row all its columns, and a
+ * list of bare values its end; lists of items may stay open. `to` is borrowed. */
+void writer_stream(struct writer *w, bool colour, FILE *to);
+void writer_flush(struct writer *w); /* nothing without writer_stream() */
 
 /* A failure to write shows in ferror(to). */
 void writer_write_text(const struct writer *w, bool colour, FILE *to);

@@ -6,10 +6,22 @@
 #include "probe/capture.h"
 
 #include <errno.h>
+#include <netinet/in.h>
 #include <string.h>
 #include <sys/epoll.h>
 
 DEFINE_CLEANUP(struct netlink *, netlink_close);
+
+/* How long a result waits for those that were asked for before it. */
+#define HOLD_MS 100.0
+
+/* What was asked for in this run, in that order. */
+struct turn {
+        struct probe *pending; /* NULL: over */
+        const struct measurement *result;
+        double came_ms;
+        bool is_told;
+};
 
 struct measure {
         struct probe_context context;
@@ -17,8 +29,10 @@ struct measure {
         double budget_ms;
         struct probe_spec *queue;
         size_t queue_count;
-        struct probe **pending;
-        size_t pending_count;
+        struct turn *turns;
+        size_t turn_count, pending_count;
+        measure_on_results on_results;
+        void *on_results_userdata;
         struct measurement_list list;
         sd_event_source *stop_source, *budget_source;
         bool is_stopped, is_out_of_time;
@@ -94,8 +108,9 @@ int measure_new(const struct measure_options *o, struct measure **ret, struct er
 /* Ends everything that is under way; each reports itself as not tested. */
 static void abandon_all(struct measure *m, const char *reason)
 {
-        while (m->pending_count > 0)
-                probe_abandon(m->pending[m->pending_count - 1], reason);
+        for (size_t i = 0; m->pending_count > 0 && i < m->turn_count; i++)
+                if (m->turns[i].pending)
+                        probe_abandon(m->turns[i].pending, reason);
 }
 
 struct measure *measure_free(struct measure *m)
@@ -111,7 +126,7 @@ struct measure *measure_free(struct measure *m)
                 probe_context_done(&m->context);
         measurement_list_done(&m->list);
         free(m->queue);
-        free(m->pending);
+        free(m->turns);
         free(m);
         return NULL;
 }
@@ -125,20 +140,73 @@ void measure_add(struct measure *m, const struct probe_spec *spec)
         m->queue_count++;
 }
 
+static void take(struct measure *m, struct turn *t, struct measurement *result)
+{
+        t->pending = NULL;
+        t->result = result;
+        t->came_ms = probe_context_now_ms(&m->context);
+        measurement_list_take(&m->list, result);
+}
+
+/* Whether silence may be that of the first device on the way rather than the target's. */
+static bool may_be_the_next_hops(const struct measurement *m)
+{
+        switch (m->spec.kind) {
+        case MEASUREMENT_HOP:
+                return m->spec.ttl == 1 && m->hop_answer == HOP_SILENT && m->left_host != YES;
+        case MEASUREMENT_DNS:
+        case MEASUREMENT_TCP:
+        case MEASUREMENT_TLS:
+                return (m->outcome == OUTCOME_TIMEOUT && m->left_host != YES) ||
+                       (m->outcome == OUTCOME_LOCAL_ERROR && m->error_number == EHOSTUNREACH);
+        default:
+                return false;
+        }
+}
+
+/* What nobody answers may have been waiting here for its next hop's hardware address: the kernel's word on
+ * that one belongs to the measurement. Asked at once, since it forgets. */
+static void note_next_hop(const struct measure *m, struct measurement *result)
+{
+        _cleanup_(netlink_close_p) struct netlink *n = NULL;
+        struct netlink_query q = {.destination = result->spec.target.address,
+                .protocol = result->spec.kind == MEASUREMENT_DNS && result->spec.transport != TRANSPORT_TCP
+                                    ? IPPROTO_UDP
+                                    : IPPROTO_TCP,
+                .destination_port = result->spec.target.port};
+        struct netlink_neighbour neighbour;
+        struct netlink_answer a;
+
+        if (!may_be_the_next_hops(result) || netlink_open(&n) < 0)
+                return;
+        if (m->context.source.family == q.destination.family)
+                q.source = m->context.source;
+        str_copy(q.interface, sizeof q.interface, result->spec.interface);
+        if (netlink_lookup(n, &q, &a) < 0 || a.error_number || !a.route.ifindex)
+                return;
+        if (!inet_addr_is_set(&a.route.next_hop))
+                a.route.next_hop = q.destination;
+        if (netlink_find_neighbour(n, a.route.ifindex, &a.route.next_hop, &neighbour) < 0)
+                return;
+        result->next_hop = a.route.next_hop;
+        str_copy(result->route_interface, sizeof result->route_interface, a.route.interface);
+        str_copy(result->neighbour_state, sizeof result->neighbour_state, neighbour.state);
+}
+
 static void on_result(struct probe *p, struct measurement *result, void *userdata)
 {
         struct measure *m = userdata;
+        struct turn *t = m->turns;
 
-        for (size_t i = 0; i < m->pending_count; i++)
-                if (m->pending[i] == p) {
-                        m->pending[i] = m->pending[--m->pending_count];
-                        break;
-                }
         /* A source that could not be bound is worth telling. */
         if (result->outcome == OUTCOME_LOCAL_ERROR && !result->source[0] &&
                 m->context.source.family == result->spec.target.address.family)
                 inet_addr_format(&m->context.source, result->source);
-        measurement_list_take(&m->list, result);
+        note_next_hop(m, result);
+        while (t->pending != p) /* each probe has its turn */
+                t++;
+        m->pending_count--;
+        take(m, t, result);
 }
 
 static const char *over_reason(const struct measure *m)
@@ -146,7 +214,7 @@ static const char *over_reason(const struct measure *m)
         return m->is_stopped ? "interrupted" : m->is_out_of_time ? "the time was up" : "not needed any more";
 }
 
-static void record_unstarted(struct measure *m, const struct probe_spec *spec, int r)
+static struct measurement *unstarted(struct measure *m, const struct probe_spec *spec, int r)
 {
         struct measurement *result = measurement_new(spec);
 
@@ -158,24 +226,78 @@ static void record_unstarted(struct measure *m, const struct probe_spec *spec, i
                 result->outcome = OUTCOME_NOT_TESTED;
                 result->reason = xstrdup(over_reason(m));
         }
-        measurement_list_take(&m->list, result);
+        return result;
 }
 
 static void start_queue(struct measure *m)
 {
-        m->pending = xrealloc_array(m->pending, m->pending_count + m->queue_count + 1, sizeof *m->pending);
+        if (m->queue_count == 0)
+                return;
+        m->turns = xrealloc_array(m->turns, m->turn_count + m->queue_count, sizeof *m->turns);
         for (size_t i = 0; i < m->queue_count; i++) {
-                struct probe *p = NULL;
+                struct turn *t = &m->turns[m->turn_count++];
                 int r = 0;
 
+                *t = (struct turn){0};
                 if (!measure_is_over(m))
-                        r = probe_start(&m->context, &m->queue[i], on_result, m, &p);
-                if (p)
-                        m->pending[m->pending_count++] = p;
+                        r = probe_start(&m->context, &m->queue[i], on_result, m, &t->pending);
+                if (t->pending)
+                        m->pending_count++;
                 else
-                        record_unstarted(m, &m->queue[i], r);
+                        take(m, t, unstarted(m, &m->queue[i], r));
         }
         m->queue_count = 0;
+}
+
+/* ---- telling ---- */
+
+void measure_tell(struct measure *m, measure_on_results on_results, void *userdata)
+{
+        m->on_results = on_results;
+        m->on_results_userdata = userdata;
+}
+
+/* When the result that waits longest has waited long enough; negative: none waits. */
+static double hold_ends_ms(const struct measure *m)
+{
+        double ends_ms = -1;
+
+        for (size_t i = 0; m->on_results && i < m->turn_count; i++)
+                if (m->turns[i].result && !m->turns[i].is_told &&
+                        (ends_ms < 0 || m->turns[i].came_ms + HOLD_MS < ends_ms))
+                        ends_ms = m->turns[i].came_ms + HOLD_MS;
+        return ends_ms;
+}
+
+static void tell(struct measure *m, bool all)
+{
+        _cleanup_free_ const struct measurement **due = NULL;
+        double ends_ms = hold_ends_ms(m);
+        size_t count = 0;
+
+        if (ends_ms < 0)
+                return;
+        all |= ends_ms <= probe_context_now_ms(&m->context);
+        due = xcalloc(m->turn_count, sizeof *due);
+        for (size_t i = 0; i < m->turn_count && (all || m->turns[i].result); i++)
+                if (m->turns[i].result && !m->turns[i].is_told) {
+                        m->turns[i].is_told = true;
+                        due[count++] = m->turns[i].result;
+                }
+        if (count > 0)
+                m->on_results(due, count, m->on_results_userdata);
+}
+
+static int turn_of_loop(struct measure *m)
+{
+        double ends_ms = hold_ends_ms(m), left_ms = ends_ms - probe_context_now_ms(&m->context);
+        int r = sd_event_run(m->context.event, ends_ms < 0   ? UINT64_MAX
+                                               : left_ms < 0 ? 0
+                                                             : (uint64_t)(left_ms * 1000) + 1);
+
+        tell(m, false);
+        start_queue(m);
+        return r < 0 && r != -EINTR ? r : 0;
 }
 
 int measure_run(struct measure *m, bool (*is_enough)(const struct measurement_list *l, void *userdata),
@@ -183,16 +305,15 @@ int measure_run(struct measure *m, bool (*is_enough)(const struct measurement_li
 {
         int r = 0;
 
-        start_queue(m);
-        while (m->pending_count > 0 && !measure_is_over(m)) {
-                if (is_enough && is_enough(&m->list, userdata))
-                        break;
-                r = sd_event_run(m->context.event, UINT64_MAX);
-                if (r < 0 && r != -EINTR)
-                        break;
-                r = 0;
-        }
-        abandon_all(m, over_reason(m));
+        m->turn_count = 0;
+        do {
+                start_queue(m);
+                while (r == 0 && m->pending_count > 0 && !measure_is_over(m) &&
+                        !(is_enough && is_enough(&m->list, userdata)))
+                        r = turn_of_loop(m);
+                abandon_all(m, over_reason(m));
+                tell(m, true);
+        } while (r == 0 && m->queue_count > 0);
         return r;
 }
 

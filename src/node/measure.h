@@ -23,8 +23,15 @@ struct measure_options {
 int measure_new(const struct measure_options *o, struct measure **ret, struct error *ret_error);
 struct measure *measure_free(struct measure *m);
 
-/* Queues a measurement for the next run. */
+/* Queues a measurement for the next run. What gets no answer and did not, as far as is known, leave this host
+ * also tells of its next hop: next_hop, route_interface, neighbour_state. */
 void measure_add(struct measure *m, const struct probe_spec *spec);
+/* Has each result of the runs to come told, once (NULL: no more). They are told in the order in which they
+ * were asked for; one that is not there yet holds up those behind it for 100 ms at most, so that what comes
+ * together has an order that does not change from run to run, and what is silent keeps nothing back. All are
+ * told before measure_run() returns. What the callback queues belongs to the same run. */
+typedef void (*measure_on_results)(const struct measurement *const *results, size_t count, void *userdata);
+void measure_tell(struct measure *m, measure_on_results on_results, void *userdata);
 /* Runs what was queued until all of it is done, or `is_enough` (may be NULL; asked after each result) says
  * so, or the budget or a stop ends it: what is not done then is in the list as not-tested. 0 or -errno. May
  * be called again after more was queued. */

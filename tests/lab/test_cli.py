@@ -22,6 +22,7 @@ import traceback
 
 COMMANDS = ["diag", "tcp", "dns", "tls", "route", "trace", "explain", "help"]
 HOST, ROUTER, NODE = "198.51.100.20", "192.0.2.1", "192.0.2.10"
+GONE = "198.51.100.99"
 MARK = "GRIDNODE_CLI_TEST_NAMESPACE"
 
 
@@ -153,7 +154,10 @@ def wait_for_port(address, port):
 
 
 class DnsServer(threading.Thread):
-    """Answers over UDP on 127.0.0.1: A for open.example, NXDOMAIN for everything else."""
+    """Answers over UDP on 127.0.0.53: A for open.example, two for both.example, of which nobody has the second (GONE),
+    NXDOMAIN for everything else."""
+
+    KNOWN = {b"\4open\7example\0": [HOST], b"\4both\7example\0": [GONE, HOST]}
 
     def __init__(self):
         super().__init__(daemon=True)
@@ -171,11 +175,11 @@ class DnsServer(threading.Thread):
                 continue
             end = query.index(b"\0", 12) + 5
             question, kind = query[12:end], struct.unpack("!H", query[end - 4:end - 2])[0]
-            known = question.startswith(b"\4open\7example\0")
-            answers = known and kind == 1
-            reply = query[:2] + struct.pack("!HHHHH", 0x8180 | (0 if known else 3), 1, int(answers), 0, 0) + question
-            if answers:
-                reply += b"\xc0\x0c" + struct.pack("!HHIH", 1, 1, 300, 4) + socket.inet_aton(HOST)
+            known = self.KNOWN.get(question[:-4])
+            answers = known if known and kind == 1 else []
+            reply = query[:2] + struct.pack("!HHHHH", 0x8180 | (0 if known else 3), 1, len(answers), 0, 0) + question
+            for address in answers:
+                reply += b"\xc0\x0c" + struct.pack("!HHIH", 1, 1, 300, 4) + socket.inet_aton(address)
             self.socket.sendto(reply, peer)
 
     def __enter__(self):
@@ -506,6 +510,81 @@ def test_trace(network):
         network.rule("tcp dport 443 ip ttl set 9 reject with tcp reset")
         result = expect_status(gridnode("trace", HOST, "443", "--json"), 1).json["traces"][0]
         expect(result["result"] == "reset" and result["arrival"] != "likely", result)
+
+
+# ---- line by line ----
+
+def timed(*words):
+    """(seconds, line) of standard output, by when each could be read."""
+    process = subprocess.Popen([PROGRAM, *map(str, words)], stdout=subprocess.PIPE, text=True)
+    with process:
+        return [(time.monotonic(), line.rstrip("\n")) for line in process.stdout]
+
+
+def expect_streamed(words, *order):
+    """The lines that begin with these words (or have them behind their indentation) come in this order, and what waits for
+    silence, the last of them, clearly after the first: silence is waited for for a second."""
+    lines = timed(*words)
+    found = []
+    for word in order:
+        at = next((when for when, line in lines if line.lstrip().startswith(word)), None)
+        expect(at is not None, f"no line '{word}'", words, *lines)
+        found.append(at)
+    expect(found == sorted(found), "the order", words, *lines)
+    expect(found[-1] - found[0] > 0.4, "the first line did not come before the silence was over", words, *lines)
+
+
+def test_lines_come_when_they_are_known(network):
+    network.rule(f"ip daddr {GONE} drop")
+    network.rule("tcp dport 8443 drop")
+    network.rule("udp dport 53 drop")
+    site = site_file()
+    with TlsServer(network), DnsServer():
+        for repetition in range(3):
+            expect_streamed(["tcp", "both.example", "443", "--config", site], "127.0.0.53", f"{HOST}:443  ok", f"{GONE}:443  no answer",
+                            "Connection to both.example")
+            expect_streamed(["tls", "both.example", "--config", site], "127.0.0.53", f"{HOST}:443  connected", f"{HOST}:443  ok",
+                            "chain:", f"{GONE}:443  no answer")
+            expect_streamed(["dns", "open.example", f"@{HOST}", "@127.0.0.53"], "127.0.0.53     udp  A ", "127.0.0.53     udp  AAAA",
+                            f"{HOST}  udp  A     no answer")
+            expect_streamed(["trace", HOST, "8443"], f"{HOST}:8443", "1   192.0.2.1", "2   *", "Nothing answers beyond hop 1")
+        found = gridnode("tcp", "both.example", "443", "--config", site, "--json").json["attempts"]
+        expect({a["target"]: a["outcome"] for a in found} == {f"{HOST}:443": "ok", f"{GONE}:443": "timeout"}, found)
+    with Listener(network, "", 443):
+        expect_streamed(["tls", HOST], f"{HOST}:443  connected", f"{HOST}:443  no answer")
+
+
+def test_what_comes_together_has_one_order():
+    with DnsServer():
+        site = site_file()
+        orders = set()
+        for _ in range(5):
+            lines = gridnode("dns", "open.example", "--config", site).out.splitlines()
+            orders.add(" ".join("/".join(line.split()[1:3]) for line in lines))
+        expect(orders == {"udp/A udp/AAAA tcp/A tcp/AAAA"}, orders)
+
+
+def test_neighbour_without_arp():
+    """Nothing left this host, and that is not its firewall's doing."""
+    nobody, words = "192.0.2.77", "192.0.2.77 does not answer ARP on eth0"
+    for tool in (["dns", "open.example", f"@{nobody}"], ["tcp", nobody, "443"], ["tls", nobody], ["trace", nobody, "443"]):
+        result = expect_status(gridnode(*tool), 1)
+        expect(words in result.out and "firewall" not in result.out, result)
+    attempt = gridnode("tcp", nobody, "443", "--json").json["attempts"][0]
+    expect(attempt["next_hop"] == nobody and attempt["neighbour_state"] in ("incomplete", "failed"), attempt)
+    ip("route", "add", "203.0.113.0/24", "via", nobody)
+    try:
+        result = expect_status(gridnode("tcp", "203.0.113.9", "443"), 1)
+        expect(f"the next hop {words}" in result.out, result)
+    finally:
+        ip("route", "del", "203.0.113.0/24")
+    subprocess.run(["nft", "-f", "-"], check=True, input=b"add table ip own\nadd chain ip own o { type filter hook output priority 0; }\n"
+                   b"add rule ip own o tcp dport 443 drop\n")
+    try:
+        result = expect_status(gridnode("tcp", HOST, "443"), 1)
+        expect("its own firewall?" in result.out and "ARP" not in result.out, result)
+    finally:
+        subprocess.run(["nft", "delete", "table", "ip", "own"], check=True)
 
 
 def test_json_purity(network):

@@ -41,6 +41,7 @@ def remote_tools(s):
                 child.send_signal(2)
                 child.wait(10)
             w.lab("reset")
+        streamed(s, w)
         with s.step("who asked for what is in the audit log"):
             found = [e for e in w.plane("audit", "list", "--json").json["items"] if e["action"] == "request.start"]
             expect({e["actor"] for e in found} == {"local:root", "token:program"}, {e["actor"] for e in found})
@@ -83,6 +84,35 @@ def called(s, w):
         expect(numbers[:len(lines) - 1] == [str(n) for n in range(len(lines) - 1)], numbers)
         later = w.http("GET", f"/api/v1/requests/{request}?first=2", headers=headers).is_status(200).json
         expect([line["text"] for line in later["lines"]] == [line["text"] for line in lines[2:-1]], later)
+
+
+def timed(w, *words):
+    """(seconds, line) of what the tool writes, by when the plane's program has written it."""
+    child = start_tool(w, *words)
+    lines = [(time.monotonic(), line.rstrip("\n")) for line in child.stdout]
+    child.wait(10)
+    return lines
+
+
+def expect_streamed(lines, *order):
+    """The lines that begin so come in this order, the last of them clearly after the first: it waits for silence, a second."""
+    found = [next((when for when, line in lines if line.lstrip().startswith(word)), None) for word in order]
+    expect(None not in found, "a line is missing", order, *lines)
+    expect(found == sorted(found) and found[-1] - found[0] > 0.4, "they came together", order, *lines)
+
+
+def streamed(s, w):
+    with s.step("each line comes to the plane when it is known at the node, before what waits for silence"):
+        w.lab("fault", "drop-range")
+        near, far = "198.51.100.20:443", "203.0.113.200:443"
+        expect_streamed(timed(w, "tcp", "repo.grid.example", "443"), "Lookups:", f"{near}  ok", f"{far}  no answer",
+                        "Connection to repo.grid.example")
+        expect_streamed(timed(w, "tls", "repo.grid.example"), f"{near}  connected", f"{near}  ok", "chain:", f"{far}  no answer")
+        w.lab("fault", "drop-443-far")
+        expect_streamed(timed(w, "trace", "198.51.100.20", "443"), "198.51.100.20:443", "1 ", "2 ", "3   *", "Nothing answers beyond")
+        w.lab("fault", "dns1-dead")
+        expect_streamed(timed(w, "dns", "repo.grid.example"), "203.0.113.53   udp  A ", "198.51.100.53  udp  A     no answer")
+        w.lab("reset")
 
 
 def strict(s, w):

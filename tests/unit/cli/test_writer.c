@@ -157,6 +157,82 @@ static void test_colour_only_when_asked(void **state)
         writer_free(w);
 }
 
+/* What the stream has got since it was looked at last. */
+static void assert_came(FILE *f, char **data, size_t *from, const char *expected)
+{
+        fflush(f);
+        assert_string_equal(*data + *from, expected);
+        *from = strlen(*data);
+}
+
+static void test_a_stream_gets_what_is_new(void **state)
+{
+        struct writer *w = writer_new();
+        char *data = NULL;
+        size_t length, from = 0;
+        FILE *f = open_memstream(&data, &length);
+
+        (void)state;
+        writer_flush(w); /* to nobody */
+        writer_stream(w, true, f);
+        writer_begin_list(w, "rows", "Rows");
+        writer_reserve(w, 0, strlen("2001:db8::1"));
+        writer_end(w);
+        writer_flush(w);
+        assert_came(f, &data, &from, "");
+        writer_continue_list(w, "rows", "Rows");
+        add_row(w, "192.0.2.1", "ok", "two");
+        writer_end(w);
+        writer_flush(w);
+        assert_came(f, &data, &from, "Rows:\n  192.0.2.1    ok  after\n      note: two\n");
+        writer_flush(w);
+        assert_came(f, &data, &from, "");
+        writer_text(w, NULL, NULL, "between");
+        writer_mark(w, MARK_GOOD);
+        writer_continue_list(w, "rows", "Rows");
+        add_row(w, "2001:db8::1", "ok", NULL);
+        writer_end(w);
+        writer_text(w, "result", "result", "done");
+        writer_flush(w);
+        assert_came(f, &data, &from, "  2001:db8::1  ok  after\n\033[32mbetween\033[0m\nresult: done\n");
+        fclose(f);
+        free(data);
+        data = write_as(w, FORM_JSON);
+        assert_null(strstr(data, "between"));
+        assert_non_null(strstr(data, "\"2001:db8::1\""));
+        free(data);
+        writer_free(w);
+}
+
+static void test_an_open_item_of_a_stream(void **state)
+{
+        struct writer *w = writer_new();
+        char *data = NULL;
+        size_t length, from = 0;
+        FILE *f = open_memstream(&data, &length);
+
+        (void)state;
+        writer_stream(w, false, f);
+        writer_begin_list(w, "traces", NULL);
+        writer_begin_item(w);
+        writer_text(w, "target", NULL, "198.51.100.20:443");
+        writer_begin_list(w, "hops", NULL);
+        writer_flush(w);
+        assert_came(f, &data, &from, "198.51.100.20:443\n");
+        add_row(w, "192.0.2.1", "ok", NULL);
+        writer_flush(w);
+        assert_came(f, &data, &from, "    192.0.2.1  ok  after\n");
+        writer_end(w);
+        writer_text(w, "summary", WRITER_LINE, "It ends there.");
+        writer_end(w);
+        writer_end(w);
+        writer_flush(w);
+        assert_came(f, &data, &from, "    It ends there.\n");
+        fclose(f);
+        free(data);
+        writer_free(w);
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
@@ -166,6 +242,8 @@ int main(void)
                 cmocka_unit_test(test_lines_within_items),
                 cmocka_unit_test(test_outside_bytes_are_escaped),
                 cmocka_unit_test(test_colour_only_when_asked),
+                cmocka_unit_test(test_a_stream_gets_what_is_new),
+                cmocka_unit_test(test_an_open_item_of_a_stream),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

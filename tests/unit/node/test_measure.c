@@ -150,6 +150,85 @@ static void test_enough_is_enough(void **state)
         close(fd);
 }
 
+/* What was told, call by call: the last byte of each target's address, and when. */
+struct told {
+        struct measure *measure;
+        char text[64];
+        double first_ms, last_ms;
+        unsigned follow; /* so many more are asked for by the callback */
+};
+
+static void on_results(const struct measurement *const *results, size_t count, void *userdata)
+{
+        struct told *t = userdata;
+        size_t length = strlen(t->text);
+
+        t->last_ms = measure_elapsed_ms(t->measure);
+        if (length == 0)
+                t->first_ms = t->last_ms;
+        for (size_t i = 0; i < count; i++)
+                length += (size_t)snprintf(t->text + length, sizeof t->text - length, "%d%s",
+                        results[i]->spec.target.address.bytes[3], i + 1 == count ? ";" : ",");
+        if (t->follow > 0) {
+                t->follow--;
+                add_tcp(t->measure, "127.0.0.9:1");
+        }
+}
+
+static void test_told_in_the_order_asked(void **state)
+{
+        struct told t = {.measure = start(5000, -1), .follow = 1};
+        char alone[] = "127.0.0.0:1";
+
+        (void)state;
+        measure_tell(t.measure, on_results, &t);
+        for (alone[8] = '2'; alone[8] < '7'; alone[8]++)
+                add_tcp(t.measure, alone);
+        assert_int_equal(measure_run(t.measure, NULL, NULL), 0);
+        for (char *c = t.text; *c; c++)
+                *c = *c == ';' ? ',' : *c; /* how many came at once is not said */
+        assert_string_equal(t.text, "2,3,4,5,6,9,");
+        measure_tell(t.measure, NULL, NULL);
+        add_tcp(t.measure, alone);
+        assert_int_equal(measure_run(t.measure, NULL, NULL), 0);
+        assert_string_equal(t.text, "2,3,4,5,6,9,");
+        measure_free(t.measure);
+}
+
+static void test_silence_holds_nobody_up_for_long(void **state)
+{
+        struct told t = {.measure = start(700, -1)};
+        struct endpoint silent;
+        int fd = listen_full(&silent);
+
+        (void)state;
+        measure_tell(t.measure, on_results, &t);
+        measure_add(t.measure, &(struct probe_spec){.kind = MEASUREMENT_TCP, .target = silent});
+        add_tcp(t.measure, "127.0.0.2:1");
+        add_tcp(t.measure, "127.0.0.3:1");
+        assert_int_equal(measure_run(t.measure, NULL, NULL), 0);
+        assert_string_equal(t.text, "2,3;1;");
+        assert_true(t.first_ms >= 90 && t.last_ms - t.first_ms > 200);
+        measure_free(t.measure);
+        close(fd);
+}
+
+static void test_enough_tells_the_rest(void **state)
+{
+        struct told t = {.measure = start(5000, -1)};
+        struct endpoint silent;
+        int fd = listen_full(&silent);
+
+        (void)state;
+        measure_tell(t.measure, on_results, &t);
+        measure_add(t.measure, &(struct probe_spec){.kind = MEASUREMENT_TCP, .target = silent});
+        add_tcp(t.measure, "127.0.0.2:1");
+        assert_int_equal(measure_run(t.measure, has_one, NULL), 0);
+        assert_string_equal(t.text, "1,2;");
+        measure_free(t.measure);
+        close(fd);
+}
+
 static void test_missing_interfaces(void **state)
 {
         struct measure_options o = {.budget_ms = 1000, .stop_fd = -1, .device = "nosuch0"};
@@ -175,6 +254,9 @@ int main(void)
                 cmocka_unit_test(test_budget_leaves_the_rest_untested),
                 cmocka_unit_test(test_stop_ends_it_at_once),
                 cmocka_unit_test(test_enough_is_enough),
+                cmocka_unit_test(test_told_in_the_order_asked),
+                cmocka_unit_test(test_silence_holds_nobody_up_for_long),
+                cmocka_unit_test(test_enough_tells_the_rest),
                 cmocka_unit_test(test_missing_interfaces),
         };
 
