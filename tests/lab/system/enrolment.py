@@ -173,10 +173,16 @@ def renewal(s):
         w.kill_plane()
         w.start_plane()
         with s.step("before two thirds of its life a certificate stays"):
-            former = serial(fresh)
-            fresh.start()
+            former, clock = serial(fresh), w.folder / "clock"
+            clock.write_bytes(b"%32d" % 0)
+            fresh.start(clock)
             wait_for("connected", lambda: shown(w, "fresh")["connected"], 30)
             expect(serial(fresh) == former, "it was renewed too early")
+        with s.step("a daemon that runs on renews it when the day has come, and stays connected"):
+            with open(clock, "r+b", buffering=0) as file:
+                file.write(b"%32d" % (3 * DAY_S))
+            wait_for("another certificate", lambda: serial(fresh) != former, 45)
+            wait_for("connected with it", lambda: fresh.is_connected() and shown(w, "fresh")["connected"], 30)
         with s.step("at two thirds of its life it is renewed, with a new key, and the channel goes on with it"):
             is_renewed_by_itself(w, due)
             expect(w.sql(f"SELECT count(*) FROM certificates WHERE node = '{due.id}'").strip() == "2", "two certificates")

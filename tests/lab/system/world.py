@@ -224,11 +224,13 @@ class World:
         return done.stdout
 
     def environment_of(self, shift):
+        """A clock that is some seconds off, or by what stands in a file (a path) at that moment."""
         if not shift:
             return self.environment
+        name = "LAB_CLOCK_FILE" if isinstance(shift, pathlib.Path) else "LAB_CLOCK_SHIFT"
         asan = os.environ.get("ASAN_OPTIONS", "")
-        return dict(self.environment, LD_PRELOAD=str(self.clock), LAB_CLOCK_SHIFT=str(shift),
-                    ASAN_OPTIONS=(asan + ":" if asan else "") + "verify_asan_link_order=0")
+        return dict(self.environment, LD_PRELOAD=str(self.clock), ASAN_OPTIONS=(asan + ":" if asan else "") + "verify_asan_link_order=0",
+                    **{name: str(shift)})
 
     def command(self, role, *words):
         return ["/usr/bin/ip", "netns", "exec", f"gl-{self.name}-{role}", *map(str, words)]
