@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import stat
+import subprocess
 import time
 
 from .world import DAY_S, World, expect, is_alive, wait_for
@@ -250,6 +251,16 @@ def checks(s, w):
                         "10.20.0.9:444,10.20.0.9:8444", accept=(1, 69, 78), timeout=30)
         started.says("444")
         taken.kill()
+    with s.step("a disk with little room is named, and one with next to none is no place to start on"):
+        small = w.folder / "small"
+        small.mkdir()
+        for size, status in ((100, 3), (16, 1)):
+            subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}m", "tmpfs", small], check=True)
+            try:
+                w.run("lan", w.gridplane, "check", "--root", small, "--domain", "grid.example", "--listen",
+                      "10.20.0.9:444,10.20.0.9:8444", accept=(status,)).says(f"{size} MiB left", "make room")
+            finally:
+                subprocess.run(["umount", small], check=True)
     with s.step("a clock that cannot be right and a certificate soon to expire are named"):
         w.plane("check", shift=-400 * DAY_S, accept=(1, 3)).says("clock")
         w.plane("check", shift=88 * DAY_S, accept=(1, 3)).says("certificate")
