@@ -1,5 +1,6 @@
 """Remote tools, nodes that are removed, and many nodes that report the same."""
 
+import datetime
 import json
 import time
 
@@ -183,6 +184,27 @@ def incident(s):
             w.lab("reset")
             wait_for("its end", lambda: all(i["until"] for i in incidents(w)), 60)
             w.plane("incident", "list", "--open").says("No incidents")
+        with s.step("nodes that are cut off together, and tell of it when it is over, make one as well, with the times of the nodes"):
+            known = {i["id"] for i in incidents(w)}
+            for node in nodes:
+                wait_for("nothing waits", lambda node=node: node.status()["waiting_records"] == 0, 20)
+            w.lab("fault", "drop-all-far")
+            began = time.time()
+            wait_for("all have found it out", lambda: all(node.status()["waiting_records"] >= 2 for node in nodes), 120)
+            expect({i["id"] for i in incidents(w)} == known, "nobody can have told of it")
+            w.lab("reset")
+            opened = time.time()
+            wait_for("all are back", lambda: sum(n["connected"] for n in listed(w)) == 6, 90)
+            wait_for("all have told", lambda: all(node.status()["waiting_records"] == 0 and node.all_ways_open() for node in nodes), 90)
+            late = [i for i in incidents(w) if i["id"] not in known]
+            s.tally.note("told when it was over: " + "; ".join(i["summary"] for i in late))
+            expect(late and all(i["nodes"] == 6 and i["sites"] == 2 and i["until"] for i in late), late)
+            expect(len({(i["cause"], i["target"]) for i in late}) == len(late), "one each", late)
+            expect(all(began - 5 < unix_time(i["since"]) < opened for i in late), began, opened, late)
+
+
+def unix_time(text):
+    return datetime.datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
 
 
 def listed(w):
