@@ -23,7 +23,7 @@ struct item {
         /* what became of it */
         int result;
         struct error error;
-        json_t *stored; /* the event as the API shows it; NULL: a duplicate, or a report */
+        json_t *stored; /* as the API shows it in a list; NULL: a duplicate */
         bool is_new;
         struct plane_node of;
 };
@@ -52,6 +52,11 @@ static void item_done(struct item *i)
 static const char *item_epoch(const struct item *i)
 {
         return i->kind == TOPIC_EVENT ? i->event.epoch : i->report.epoch;
+}
+
+static const char *kind_of(const struct item *i)
+{
+        return i->kind == TOPIC_EVENT ? "event" : "report";
 }
 
 static int64_t item_seq(const struct item *i)
@@ -87,6 +92,9 @@ static void store_item(struct batch *b, struct item *i, int64_t now_ms)
                         b->store, i->node, &i->event, now_ms, &i->is_new, &i->stored, &i->error);
         else
                 i->result = plane_report_add(b->store, i->node, &i->report, now_ms, &i->is_new, &i->error);
+        if (i->result == 0 && i->is_new && i->kind == TOPIC_REPORT)
+                i->result = plane_report_summary(
+                        b->store, i->node, i->report.epoch, i->report.seq, &i->stored, &i->error);
 }
 
 /* All of them in one transaction. 0, or -errno when it is not known to be on the disk: then nothing is
@@ -201,8 +209,7 @@ static void acknowledge(struct batch *b, const struct item *items, size_t first,
                 ack.refused[ack.refused_count++] = item_seq(it);
                 if (!ack.reason[0])
                         str_copy(ack.reason, sizeof ack.reason, it->error.text);
-                b->handlers.on_refused(it->node, it->kind == TOPIC_EVENT ? "event" : "report", &it->error,
-                        b->handlers.userdata);
+                b->handlers.on_refused(it->node, kind_of(it), &it->error, b->handlers.userdata);
         }
         b->handlers.on_acknowledge(items[first].node, &ack, b->handlers.userdata);
 }
@@ -218,7 +225,8 @@ static void tell_items(struct batch *b, struct item *items, size_t count)
                 count_item(b, &items[i]);
                 note_incident(b, &items[i]);
                 if (items[i].stored)
-                        b->handlers.on_stored(&items[i].of, items[i].stored, b->handlers.userdata);
+                        b->handlers.on_stored(
+                                &items[i].of, kind_of(&items[i]), items[i].stored, b->handlers.userdata);
         }
         tell_incidents(b);
 }

@@ -11,7 +11,8 @@
 struct batch; /* opaque */
 
 struct batch_handlers {
-        void (*on_stored)(const struct plane_node *node, json_t *event /* borrowed */, void *userdata);
+        /* A new one as the API shows it, borrowed: "event", or "report" without its measurements. */
+        void (*on_stored)(const struct plane_node *node, const char *kind, json_t *value, void *userdata);
         void (*on_acknowledge)(const char *node, const struct wire_ack *ack, void *userdata);
         void (*on_refused)(const char *node, const char *what, const struct error *e, void *userdata);
         void (*on_incident)(const char *organisation, json_t *incident /* borrowed */, void *userdata);

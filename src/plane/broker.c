@@ -67,11 +67,11 @@ static void on_output(struct broker *b, const char *node, const char *request, c
 
 /* ---- events and reports ---- */
 
-static void on_stored(const struct plane_node *node, json_t *event, void *userdata)
+static void on_stored(const struct plane_node *node, const char *kind, json_t *value, void *userdata)
 {
         struct broker *b = userdata;
 
-        b->handlers.on_change(node->organisation, "event", event, b->handlers.userdata);
+        b->handlers.on_change(node->organisation, kind, value, b->handlers.userdata);
 }
 
 static void on_incident(const char *organisation, json_t *incident, void *userdata)

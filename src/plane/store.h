@@ -150,6 +150,9 @@ int plane_event_own(struct plane_store *s, const char *node, const char *name, e
         const char *message, int64_t now, json_t **ret, struct error *e);
 int plane_report_add(struct plane_store *s, const char *node, const struct wire_report *report, int64_t now,
         bool *ret_new, struct error *e);
+/* As it is in the list of reports. -ENOENT. */
+int plane_report_summary(struct plane_store *s, const char *node, const char *epoch, int64_t seq,
+        json_t **ret, struct error *e);
 struct event_filter {
         const char *node; /* id */
         const char *name, *cause;

@@ -66,6 +66,23 @@ static int on_report(sqlite3_stmt *row, void *userdata)
         return 1;
 }
 
+static int on_summary(sqlite3_stmt *row, void *userdata)
+{
+        *(json_t **)userdata = to_json(row);
+        return 1;
+}
+
+int plane_report_summary(struct plane_store *s, const char *node, const char *epoch, int64_t seq,
+        json_t **ret, struct error *e)
+{
+        int r = db_query(s->db, e, on_summary, ret,
+                COLUMNS " FROM reports e CROSS JOIN nodes n ON n.id = e.node"
+                        " WHERE e.node = ? AND e.epoch = ? AND e.seq = ?",
+                "ssi", node, epoch, seq);
+
+        return r != 0 ? (r < 0 ? r : 0) : error_set(e, ENOENT, "report.unknown", "there is no such report");
+}
+
 /* "NODE.EPOCH.SEQ" */
 static int parse_id(const char *id, char ret_node[65], char ret_epoch[65], unsigned long *ret_seq)
 {

@@ -27,7 +27,7 @@ struct table {
         struct world *w;
         sd_event *event;
         struct batch *batch;
-        int acks, refusals, stored, incidents;
+        int acks, refusals, stored, reports, incidents;
         struct wire_ack last, all; /* all: of every acknowledgement, added up */
         char acked_node[65], last_incident[65], last_refusal[512];
         bool incident_is_over;
@@ -44,10 +44,17 @@ static int64_t events_in_database(void)
         return count;
 }
 
-static void on_stored(const struct plane_node *node, json_t *event, void *userdata)
+static void on_stored(const struct plane_node *node, const char *kind, json_t *value, void *userdata)
 {
         (void)userdata;
-        assert_string_equal(text_of(event, "node"), node->id);
+        assert_string_equal(text_of(value, "node"), node->id);
+        if (strcmp(kind, "report") == 0) {
+                t.reports++;
+                assert_string_equal(text_of(value, "trigger"), "monitor");
+                assert_null(json_object_get(value, "report")); /* its measurements are large */
+                return;
+        }
+        assert_string_equal(kind, "event");
         t.stored++;
 }
 
@@ -202,6 +209,7 @@ static void test_stored_then_acknowledged(void **state)
         assert_int_equal(events_in_database(), 2);
         assert_int_equal(t.acks, 1); /* one for all three */
         assert_int_equal(t.stored, 2);
+        assert_int_equal(t.reports, 1);
         assert_string_equal(t.acked_node, t.w->node);
         assert_string_equal(t.last.epoch, EPOCH);
         assert_int_equal(t.last.count, 3);
@@ -228,9 +236,15 @@ static void test_again_is_acknowledged_and_not_told(void **state)
         assert_int_equal(t.stored, 1);
         assert_int_equal(t.acks, 2);
         assert_int_equal(t.last.count, 1);
+        for (int i = 0; i < 2; i++) {
+                say_report(t.w->node, 7);
+                run(FLUSHED_MS);
+        }
+        assert_int_equal(t.reports, 1);
+        assert_int_equal(t.acks, 4);
         batch_counts(t.batch, &c);
         assert_int_equal(c.events, 1);
-        assert_int_equal(c.duplicates, 2);
+        assert_int_equal(c.duplicates, 3);
 }
 
 static void test_each_node_and_epoch_for_itself(void **state)
