@@ -173,9 +173,9 @@ void api_nodes_config_get(struct exchange *x)
         int64_t version;
         int r;
 
-        if (!api_path_node(x, &node))
+        if (!api_query_integer(x, "version", 1, INT64_MAX, 0, &version) || !api_path_node(x, &node))
                 return;
-        r = plane_config_get(x->api->options.store, x->organisation, node.id, 0, &value, &e);
+        r = plane_config_get(x->api->options.store, x->organisation, node.id, version, &value, &e);
         version = json_integer_value(json_object_get(value, "version"));
         api_reply_result(x, r, value, &e);
         if (r == 0)

@@ -27,7 +27,7 @@ const struct route api_routes[] = {
         {"GET", "/api/v1/nodes/*", ACCESS_VIEWER, NULL, 0, api_nodes_show},
         {"DELETE", "/api/v1/nodes/*", ACCESS_OPERATOR, NULL, 0, api_nodes_remove},
         {"POST", "/api/v1/nodes/*/token", ACCESS_OPERATOR, NULL, 0, api_nodes_token},
-        {"GET", "/api/v1/nodes/*/config", ACCESS_VIEWER, NULL, 0, api_nodes_config_get},
+        {"GET", "/api/v1/nodes/*/config", ACCESS_VIEWER, "version", 0, api_nodes_config_get},
         {"PUT", "/api/v1/nodes/*/config", ACCESS_OPERATOR, NULL, BODY_CONFIG_MAXIMUM, api_nodes_config_put},
         {"POST", "/api/v1/nodes/*/requests", ACCESS_OPERATOR, NULL, BODY_CONFIG_MAXIMUM, api_requests_start},
         {"GET", "/api/v1/requests/*", ACCESS_VIEWER, "first", 0, api_requests_show},

@@ -180,6 +180,36 @@ static void test_config(void **state)
                 world_ask(w, ASK("PUT", path, .token = w->stranger, .body = config)), 404, "node.unknown");
 }
 
+/* What was changed can be seen afterwards: each version is kept. */
+static void test_former_configs(void **state)
+{
+        struct world *w = *state;
+        json_t *o;
+
+        free(create(w, "branch-1", ""));
+        json_decref(world_get(
+                w, 200, ASK("PUT", "/api/v1/nodes/branch-1/config", .token = w->operator, .body = config)));
+        json_decref(world_get(w, 200,
+                ASK("PUT", "/api/v1/nodes/branch-1/config", .token = w->operator,
+                        .body = "{\"guard\":false}")));
+        o = world_get(w, 200, ASK("GET", "/api/v1/nodes/branch-1/config?version=1", .token = w->viewer));
+        assert_int_equal(json_integer_value(json_object_get(o, "version")), 1);
+        assert_true(json_array_size(json_object_get(o, "lan")) > 0);
+        json_decref(o);
+        o = world_get(w, 200, ASK("GET", "/api/v1/nodes/branch-1/config?version=2", .token = w->viewer));
+        assert_int_equal(json_array_size(json_object_get(o, "lan")), 0);
+        json_decref(o);
+        assert_problem(
+                world_ask(w, ASK("GET", "/api/v1/nodes/branch-1/config?version=3", .token = w->viewer)), 404,
+                "config.unknown");
+        assert_problem(
+                world_ask(w, ASK("GET", "/api/v1/nodes/branch-1/config?version=0", .token = w->viewer)), 400,
+                "query.malformed");
+        assert_problem(
+                world_ask(w, ASK("GET", "/api/v1/nodes/branch-1/config?version=1", .token = w->stranger)),
+                404, "node.unknown");
+}
+
 static void test_config_that_is_wrong(void **state)
 {
         struct world *w = *state;
@@ -421,6 +451,7 @@ int main(void)
                 TEST(test_list),
                 TEST(test_remove),
                 TEST(test_config),
+                TEST(test_former_configs),
                 TEST(test_config_that_is_wrong),
                 TEST(test_events),
                 TEST(test_reports),
