@@ -14,7 +14,7 @@
 #define START_MS        3000.0  /* the first probes come within it */
 #define DIAGNOSIS_MS    30000.0 /* probes wait so long for a diagnosis that is wanted */
 #define OTHERS_AFTER    5       /* intervals: real transfers keep other addresses from their turn no longer */
-#define PROBE_BYTES     12000.0 /* a probe of a service, before one was measured: the most it may take */
+#define PROBE_BYTES     12000.0 /* a probe of a service, before one was measured: with a long chain */
 #define DNS_BYTES       600.0
 #define RECHECK_MS      60000.0 /* between diagnoses, when there is reason to look again */
 
