@@ -5,9 +5,9 @@
 #include "base/json.h"
 #include "base/local_socket.h"
 #include "base/text.h"
+#include "helper/spawn.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -19,7 +19,6 @@
 #define ANSWER_TIMEOUT_US  ((uint64_t)10 * 1000 * 1000)
 #define QUEUE_MAXIMUM      16
 #define ANSWER_MAXIMUM     ((size_t)4096)
-#define SOCKET_FD          3 /* in the helper that is started as a child */
 #define CHILD_END_WAIT_MS  2000
 #define SEND_BUFFER_WANTED ((int)HELPER_MESSAGE_MAXIMUM)
 
@@ -36,15 +35,17 @@ struct ask {
 
 struct helper_client {
         sd_event *event;
-        char *socket_path; /* NULL: a child, which cannot be started anew without root's rights */
-        pid_t child;
-        int fd; /* -1: not connected */
-        sd_event_source *io, *defer;
+        char *socket_path; /* NULL: the supervisor gives us connections */
+        pid_t supervisor;
+        int supervisor_fd; /* -1: none, or it has ended: without root's rights there will be no other */
+        int fd;            /* -1: not connected */
+        sd_event_source *io, *supervisor_io, *defer;
         struct ask *first, **last;
         size_t count;
 };
 
 static int on_io(sd_event_source *s, int fd, uint32_t revents, void *userdata);
+static int on_supervisor(sd_event_source *s, int fd, uint32_t revents, void *userdata);
 
 /* ---- the queue ---- */
 
@@ -96,39 +97,18 @@ static void tell(struct ask *a, const struct error *e)
 
 /* ---- the connection ---- */
 
-/* The helper ends by itself when its connection does; the daemon may have no right to kill it any more. */
-static void reap(struct helper_client *c)
-{
-        _cleanup_close_ int pidfd = -1;
-        struct pollfd p;
-
-        if (c->child <= 0)
-                return;
-        pidfd = pidfd_open(c->child, 0);
-        p = (struct pollfd){.fd = pidfd, .events = POLLIN};
-        if (pidfd >= 0 && poll(&p, 1, CHILD_END_WAIT_MS) <= 0)
-                kill(c->child, SIGKILL);
-        waitpid(c->child, NULL, WNOHANG);
-        c->child = 0;
-}
-
 static void disconnect(struct helper_client *c)
 {
         c->io = sd_event_source_disable_unref(c->io);
         if (c->fd >= 0)
                 close(c->fd);
         c->fd = -1;
-        reap(c);
 }
 
 static int attach(struct helper_client *c, int fd, struct error *ret_error)
 {
-        int wanted = SEND_BUFFER_WANTED, r;
+        int r = sd_event_add_io(c->event, &c->io, fd, EPOLLIN, on_io, c);
 
-        /* A message has to fit into the buffer whole: beyond the system's limit only root may go. */
-        if (setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &wanted, sizeof wanted) < 0)
-                setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &wanted, sizeof wanted);
-        r = sd_event_add_io(c->event, &c->io, fd, EPOLLIN, on_io, c);
         if (r < 0) {
                 close(fd);
                 return error_set(ret_error, -r, "helper.failed", "cannot watch the helper: %s", strerror(-r));
@@ -139,50 +119,48 @@ static int attach(struct helper_client *c, int fd, struct error *ret_error)
 
 static int connect_socket(struct helper_client *c, struct error *ret_error)
 {
-        int fd, r = local_connect(c->socket_path, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, &fd);
+        int wanted = SEND_BUFFER_WANTED, fd,
+            r = local_connect(c->socket_path, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, &fd);
 
         if (r < 0)
                 return error_set(ret_error, -r, "helper.failed",
                         "cannot reach the helper at %s: %s; is gridnode-helper.socket started?",
                         c->socket_path, strerror(-r));
+        /* A message has to fit into the buffer whole: beyond the system's limit only root may go. */
+        if (setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &wanted, sizeof wanted) < 0)
+                setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &wanted, sizeof wanted);
         return attach(c, fd, ret_error);
 }
 
 /* ---- a helper of our own ---- */
 
-static void redirect(int fd, int as)
+static void leave_supervisor(struct helper_client *c)
 {
-        if (fd == as)
-                fcntl(fd, F_SETFD, 0);
-        else if (dup2(fd, as) < 0)
-                _exit(127);
+        c->supervisor_io = sd_event_source_disable_unref(c->supervisor_io);
+        if (c->supervisor_fd >= 0)
+                close(c->supervisor_fd);
+        c->supervisor_fd = -1;
 }
 
-static void be_helper(const char *program, int fd, char *const environment[])
+/* It ends by itself when it was left, and the helper when it has no connection; we may have no right to kill
+ * either any more. */
+static void reap_supervisor(struct helper_client *c)
 {
-        char *const arguments[] = {(char *)program, NULL};
-        int nothing = open("/dev/null", O_RDWR | O_CLOEXEC);
-        sigset_t none;
+        _cleanup_close_ int pidfd = -1;
+        struct pollfd p;
 
-        /* A Ctrl-C is the daemon's to hear; the helper ends with its connection. */
-        setsid();
-        sigemptyset(&none);
-        sigprocmask(SIG_SETMASK, &none, NULL);
-        signal(SIGPIPE, SIG_DFL);
-        if (nothing < 0)
-                _exit(127);
-        redirect(nothing, STDIN_FILENO);
-        redirect(fd, SOCKET_FD);
-        close_range(SOCKET_FD + 1, ~0U, 0);
-        execve(program, arguments, environment);
-        _exit(127);
+        if (c->supervisor <= 0)
+                return;
+        pidfd = pidfd_open(c->supervisor, 0);
+        p = (struct pollfd){.fd = pidfd, .events = POLLIN};
+        if (pidfd >= 0 && poll(&p, 1, CHILD_END_WAIT_MS) <= 0)
+                kill(c->supervisor, SIGKILL);
+        waitpid(c->supervisor, NULL, WNOHANG);
+        c->supervisor = 0;
 }
 
-static int start_child(struct helper_client *c, const char *program, struct error *ret_error)
+static int start_supervisor(struct helper_client *c, const char *program, struct error *ret_error)
 {
-        const char *journal = getenv("JOURNAL_STREAM");
-        _cleanup_free_ char *stream = journal ? xasprintf("JOURNAL_STREAM=%s", journal) : NULL;
-        char *environment[] = {"LANG=C.UTF-8", stream, NULL};
         int pair[2], r;
 
         if (access(program, X_OK) < 0)
@@ -191,30 +169,60 @@ static int start_child(struct helper_client *c, const char *program, struct erro
         if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
                 return error_set(
                         ret_error, errno, "helper.failed", "cannot start the helper: %s", strerror(errno));
-        c->child = fork();
-        if (c->child == 0)
-                be_helper(program, pair[1], environment);
-        r = errno;
+        c->supervisor = helper_spawn(program, HELPER_SUPERVISE, pair[1]);
         close(pair[1]);
-        if (c->child < 0) {
-                close(pair[0]);
-                return error_set(ret_error, r, "helper.failed", "cannot start the helper: %s", strerror(r));
-        }
-        fcntl(pair[0], F_SETFL, O_NONBLOCK);
-        return attach(c, pair[0], ret_error);
+        c->supervisor_fd = pair[0];
+        if (c->supervisor < 0)
+                return error_set(ret_error, -c->supervisor, "helper.failed", "cannot start the helper: %s",
+                        strerror(-c->supervisor));
+        r = sd_event_add_io(c->event, &c->supervisor_io, pair[0], EPOLLIN, on_supervisor, c);
+        if (r < 0)
+                return error_set(ret_error, -r, "helper.failed", "cannot watch the helper: %s", strerror(-r));
+        return 0;
+}
+
+/* The connection to another helper: 1, 0 when there is none yet, or -errno when there will be none any more.
+ */
+static int take_connection(int supervisor_fd, int *ret)
+{
+        union {
+                struct cmsghdr header;
+                char space[CMSG_SPACE(sizeof(int))];
+        } control;
+        char byte;
+        struct iovec data = {.iov_base = &byte, .iov_len = sizeof byte};
+        struct msghdr message = {.msg_iov = &data,
+                .msg_iovlen = 1,
+                .msg_control = control.space,
+                .msg_controllen = sizeof control.space};
+        struct cmsghdr *header;
+        ssize_t n = recvmsg(supervisor_fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+
+        if (n < 0)
+                return errno == EAGAIN || errno == EINTR ? 0 : -errno;
+        header = CMSG_FIRSTHDR(&message);
+        if (n == 0 || !header || header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS ||
+                header->cmsg_len != CMSG_LEN(sizeof *ret))
+                return -EPIPE;
+        memcpy(ret, CMSG_DATA(header), sizeof *ret);
+        return 1;
 }
 
 /* ---- talking ---- */
 
-/* Everybody who waits hears of it; those who ask meanwhile belong to the next connection. */
-static void fail_all(struct helper_client *c, const struct error *e)
+static struct ask *take_all(struct helper_client *c)
 {
-        struct ask *gone = c->first;
+        struct ask *all = c->first;
 
-        disconnect(c);
         c->first = NULL;
         c->last = &c->first;
         c->count = 0;
+        return all;
+}
+
+/* Who is told may free the client. */
+static void tell_all(struct ask *gone, const struct error *e)
+{
         while (gone) {
                 struct ask *a = gone;
 
@@ -224,15 +232,23 @@ static void fail_all(struct helper_client *c, const struct error *e)
         }
 }
 
+/* Everybody who waits hears of it; those who ask meanwhile belong to the next connection. */
 static void fail_connection(struct helper_client *c, int number, const char *why)
 {
         struct error e;
 
         error_set(&e, number, "helper.failed", "the connection to the helper has ended: %s", why);
-        fail_all(c, &e);
+        disconnect(c);
+        tell_all(take_all(c), &e);
 }
 
 static int on_defer(sd_event_source *s, void *userdata);
+
+static void no_helper(struct error *ret)
+{
+        error_set(ret, EPIPE, "helper.failed",
+                "the helper and what starts it have ended; it starts again with the daemon");
+}
 
 /* Sends the first of the queue; the next goes when its answer came. */
 static void send_next(struct helper_client *c)
@@ -245,9 +261,10 @@ static void send_next(struct helper_client *c)
         if (c->fd < 0 && a->failure.number == 0) {
                 if (c->socket_path)
                         connect_socket(c, &a->failure);
+                else if (c->supervisor_fd >= 0)
+                        return; /* until there is another helper */
                 else
-                        error_set(&a->failure, EPIPE, "helper.failed",
-                                "the helper has ended; it starts again with the daemon");
+                        no_helper(&a->failure);
         }
         if (a->failure.number > 0) {
                 sd_event_source_set_enabled(c->defer, SD_EVENT_ONESHOT);
@@ -333,6 +350,34 @@ static int on_io(sd_event_source *s, int fd, uint32_t revents, void *userdata)
         return 0;
 }
 
+/* Another helper, or the end of who starts them: then the one that we have goes on as long as it lives. */
+static int on_supervisor(sd_event_source *s, int fd, uint32_t revents, void *userdata)
+{
+        struct helper_client *c = userdata;
+        struct ask *gone = NULL;
+        int connection = -1, r = take_connection(fd, &connection);
+        struct error e;
+
+        (void)s;
+        (void)revents;
+        if (r > 0) {
+                error_set(&e, EPIPE, "helper.failed", "the connection to the helper has ended: it ended");
+                if (c->fd >= 0) /* we have not heard of its end yet */
+                        gone = take_all(c);
+                disconnect(c);
+                if (attach(c, connection, NULL) == 0)
+                        send_next(c);
+        } else if (r < 0) {
+                no_helper(&e);
+                if (c->fd < 0)
+                        gone = take_all(c);
+                leave_supervisor(c);
+                reap_supervisor(c);
+        }
+        tell_all(gone, &e);
+        return 0;
+}
+
 static int on_timeout(sd_event_source *s, uint64_t usec, void *userdata)
 {
         struct ask *a = userdata;
@@ -340,7 +385,10 @@ static int on_timeout(sd_event_source *s, uint64_t usec, void *userdata)
 
         (void)s;
         (void)usec;
-        error_set(&e, ETIMEDOUT, "helper.failed", "the helper did not answer within %llu s",
+        error_set(&e, ETIMEDOUT, "helper.failed",
+                a->client->fd < 0
+                        ? "the helper has ended and did not start again within %llu s; the log says why"
+                        : "the helper did not answer within %llu s",
                 (unsigned long long)(ANSWER_TIMEOUT_US / 1000000));
         /* What was sent stays in the queue, so that its answer, should it still come, is not taken for the
          * next one's; what was not must never be done. */
@@ -391,7 +439,7 @@ int helper_client_new(sd_event *event, const char *socket_path, const char *prog
 
         c->event = sd_event_ref(event);
         c->socket_path = xstrdup(socket_path);
-        c->fd = -1;
+        c->fd = c->supervisor_fd = -1;
         c->last = &c->first;
         r = sd_event_add_defer(event, &c->defer, on_defer, c);
         if (r >= 0)
@@ -399,7 +447,7 @@ int helper_client_new(sd_event *event, const char *socket_path, const char *prog
         if (r < 0)
                 error_set(ret_error, -r, "helper.failed", "cannot watch the helper: %s", strerror(-r));
         else
-                r = socket_path ? connect_socket(c, ret_error) : start_child(c, program, ret_error);
+                r = socket_path ? connect_socket(c, ret_error) : start_supervisor(c, program, ret_error);
         if (r < 0) {
                 helper_client_free(c);
                 return r;
@@ -416,7 +464,9 @@ struct helper_client *helper_client_free(struct helper_client *c)
                 return NULL;
         while ((a = pop(c)))
                 ask_free(a);
+        leave_supervisor(c); /* first, so that it does not wonder at the helper's end */
         disconnect(c);
+        reap_supervisor(c);
         sd_event_source_disable_unref(c->defer);
         sd_event_unref(c->event);
         free(c->socket_path);

@@ -1,8 +1,12 @@
 /* gridnode-helper: does, as root, what the daemon asks of the closed table in protocol.h, and nothing else.
  * File descriptor 3 is either the socket on which systemd listens (sd_listen_fds(3)), or one end of a pair
- * whose other end the daemon that started this program holds. */
+ * whose other end the daemon holds: of requests, or, with --supervise, of the connections to the helpers that
+ * it starts. */
 #include "helper/network.h"
 #include "helper/protocol.h"
+#include "helper/say.h"
+#include "helper/spawn.h"
+#include "helper/supervisor.h"
 
 #include "base/alloc.h"
 #include "base/cleanup.h"
@@ -15,16 +19,15 @@
 #include <poll.h>
 #include <pwd.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/types.h>
 #include <sysexits.h>
-#include <syslog.h>
 #include <time.h>
 
-#define SOCKET_FD           3
 #define MAX_CONNECTIONS     8
 #define IDLE_MS             60000 /* without a connection; systemd starts it again */
 #define REFUSAL_LOG_SECONDS 60
@@ -40,22 +43,6 @@ struct server {
         time_t refusal_logged;
         unsigned refusals_unsaid;
 };
-
-/* Not base/log.h: that would bring libsystemd's memory into a process of two megabytes. */
-static void say(int priority, const char *format, ...) __attribute__((format(printf, 2, 3)));
-static void say(int priority, const char *format, ...)
-{
-        _cleanup_free_ char *text = NULL;
-        va_list arguments;
-
-        va_start(arguments, format);
-        text = xvasprintf(format, arguments);
-        va_end(arguments);
-        if (getenv("JOURNAL_STREAM")) /* sd-daemon(3) */
-                fprintf(stderr, "<%d>%s\n", priority, text);
-        else
-                fprintf(stderr, "gridnode-helper: %s\n", text);
-}
 
 static void on_signal(int number)
 {
@@ -215,15 +202,23 @@ static int take_socket(struct server *s)
         int listens = 0, type = 0;
         socklen_t length = sizeof listens;
 
-        if (getsockopt(SOCKET_FD, SOL_SOCKET, SO_TYPE, &type, &length) < 0 || type != SOCK_SEQPACKET)
+        if (getsockopt(HELPER_FD, SOL_SOCKET, SO_TYPE, &type, &length) < 0 || type != SOCK_SEQPACKET)
                 return -ENOTSOCK;
         length = sizeof listens;
-        if (getsockopt(SOCKET_FD, SOL_SOCKET, SO_ACCEPTCONN, &listens, &length) < 0)
+        if (getsockopt(HELPER_FD, SOL_SOCKET, SO_ACCEPTCONN, &listens, &length) < 0)
                 return -errno;
-        s->listener = listens ? SOCKET_FD : -1;
+        s->listener = listens ? HELPER_FD : -1;
         if (!listens)
-                s->connections[s->connection_count++] = SOCKET_FD;
+                s->connections[s->connection_count++] = HELPER_FD;
         return 0;
+}
+
+static int no_socket(void)
+{
+        fprintf(stderr,
+                "gridnode-helper: file descriptor 3 is no socket of packets; systemd or gridnode starts "
+                "this program\n");
+        return EX_USAGE;
 }
 
 int main(int argc, char **argv)
@@ -231,6 +226,7 @@ int main(int argc, char **argv)
         const char *user = "gridnode";
         struct server s = {0};
         const struct passwd *entry;
+        bool supervises = argc == 2 && str_equal(argv[1], HELPER_SUPERVISE);
 
         if (argc == 2 && str_equal(argv[1], "--version")) {
                 printf("gridnode-helper %s\n", GRIDNODE_VERSION);
@@ -238,16 +234,16 @@ int main(int argc, char **argv)
         }
         if (argc == 3 && str_equal(argv[1], "--user")) {
                 user = argv[2];
-        } else if (argc != 1) {
-                fprintf(stderr, "Usage: gridnode-helper [--user NAME | --version]\n");
+        } else if (argc != 1 && !supervises) {
+                fprintf(stderr, "Usage: gridnode-helper [--user NAME | " HELPER_SUPERVISE " | --version]\n");
                 return EX_USAGE;
         }
-        if (take_socket(&s) < 0) {
-                fprintf(stderr,
-                        "gridnode-helper: file descriptor 3 is no socket of packets; systemd or gridnode "
-                        "starts this program\n");
-                return EX_USAGE;
-        }
+        signal(SIGPIPE, SIG_IGN);              /* a log that nobody reads any more is no reason to end */
+        prctl(PR_SET_NAME, "gridnode-helper"); /* the supervisor starts it by another path */
+        if (take_socket(&s) < 0 || (supervises && s.listener >= 0))
+                return no_socket();
+        if (supervises)
+                return supervise(HELPER_FD);
         entry = s.listener >= 0 ? getpwnam(user) : NULL;
         s.has_user = entry;
         s.user = entry ? entry->pw_uid : 0;
