@@ -5,6 +5,7 @@
 #include "base/alloc.h"
 #include "base/cleanup.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -53,20 +54,25 @@ static bool is_older(const unsigned a[3], const unsigned b[3])
         return false;
 }
 
-/* What a program says to one option; its exit status says nothing (mosquitto -h gives 3). */
-static char *ask(const char *path, const char *name, const char *option)
+/* What a program says to one option; its exit status says nothing (mosquitto -h gives 3). 0, or -errno when
+ * it did not come to its end. */
+static int ask(const char *path, const char *name, const char *option, char **ret, struct error *ret_error)
 {
         _cleanup_close_ int fd = memfd_create(name, MFD_CLOEXEC);
         const char *argv[MAX_ARGUMENTS] = {name, option, NULL};
         struct service_command c = {.program = path, .argv = argv, .folder = "/", .output_fd = fd};
-        char *said = xcalloc(1, MAX_SAID + 1);
+        int r;
 
         if (fd < 0)
-                return said;
-        service_run(&c, TIMEOUT_MS, NULL);
-        if (pread(fd, said, MAX_SAID, 0) < 0)
-                said[0] = '\0';
-        return said;
+                return error_set(ret_error, errno, "program.version",
+                        "%s cannot be asked for its version: %s", path, strerror(errno));
+        r = service_run(&c, TIMEOUT_MS, ret_error);
+        if (r < 0 && r != -EBADMSG)
+                return r;
+        *ret = xcalloc(1, MAX_SAID + 1);
+        if (pread(fd, *ret, MAX_SAID, 0) < 0)
+                (*ret)[0] = '\0';
+        return 0;
 }
 
 static void check_modules(const char *said, struct findings *f)
@@ -88,6 +94,7 @@ static void check_modules(const char *said, struct findings *f)
 static void check_program(const struct program *p, struct findings *f)
 {
         _cleanup_free_ char *path = services_find_program(p->name), *said = NULL;
+        struct error e;
         unsigned v[3];
 
         if (!path) {
@@ -97,8 +104,10 @@ static void check_program(const struct program *p, struct findings *f)
                         p->name, p->package);
                 return;
         }
-        said = ask(path, p->name, p->option);
-        if (!preflight_find_version(said, v))
+        if (ask(path, p->name, p->option, &said, &e) < 0)
+                finding_add(f, true, "program.version", "%s does not tell its version (%s): %s", path,
+                        p->option, e.text);
+        else if (!preflight_find_version(said, v))
                 finding_add(f, true, "program.version",
                         "%s does not tell its version (%s); does it run at all?", path, p->option);
         else if (is_older(v, p->least))

@@ -33,7 +33,8 @@ struct service_command {
 };
 /* A child in a process group of its own that gets SIGTERM when we die. 0 or -errno. */
 int service_spawn(const struct service_command *c, pid_t *ret, struct error *ret_error);
-/* Runs to its end within `timeout_ms`; 0, or -EBADMSG with the last line that it said (to `log`). */
+/* Runs to its end within `timeout_ms`; 0, or -EBADMSG with the last line that it said (to `log`), -ETIMEDOUT,
+ * or, when it is ended by a signal again and again, -EINTR. */
 int service_run(const struct service_command *c, int timeout_ms, struct error *ret_error);
 /* Ends every process that has `program`'s name and runs in `folder`: SIGTERM, after 3 s SIGKILL. Returns how
  * many there were. */

@@ -28,6 +28,8 @@
 #define LAST_LINE_BYTES   300
 #define LOG_TAIL_BYTES    4096
 #define EXIT_CANNOT_START 127
+#define RUN_ATTEMPTS      3
+#define RUN_PAUSE_MS      200
 
 static void cleanup_dir(DIR **d)
 {
@@ -147,29 +149,62 @@ static bool wait_end(pid_t pid, int timeout_ms)
         return r > 0;
 }
 
-int service_run(const struct service_command *c, int timeout_ms, struct error *ret_error)
+/* How it ended: its status as of waitpid(2). 0 or -errno. */
+static int run_once(const struct service_command *c, int timeout_ms, int *ret_status, struct error *ret_error)
 {
-        _cleanup_free_ char *said = NULL;
-        struct stat st = {0};
-        int status = 0, r;
         bool ended;
         pid_t pid;
+        int r = service_spawn(c, &pid, ret_error);
 
-        if (!c->log || stat(c->log, &st) < 0)
-                st.st_size = 0;
-        r = service_spawn(c, &pid, ret_error);
         if (r < 0)
                 return r;
         ended = wait_end(pid, timeout_ms);
         if (!ended)
                 kill(-pid, SIGKILL);
-        while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+        while (waitpid(pid, ret_status, 0) < 0 && errno == EINTR)
                 ;
-        if (ended && WIFEXITED(status) && WEXITSTATUS(status) == 0)
+        return ended ? 0
+                     : error_set(ret_error, ETIMEDOUT, "service.check", "%s did not end within %d s",
+                               c->program, timeout_ms / 1000);
+}
+
+/* What it said is not to be mixed with what the next one says. */
+static void forget_output(const struct service_command *c)
+{
+        if (!c->log && lseek(c->output_fd, 0, SEEK_SET) == 0 && ftruncate(c->output_fd, 0) < 0)
+                return;
+}
+
+int service_run(const struct service_command *c, int timeout_ms, struct error *ret_error)
+{
+        _cleanup_free_ char *said = NULL;
+        struct stat st = {0};
+        int status = 0, r;
+
+        if (!c->log || stat(c->log, &st) < 0)
+                st.st_size = 0;
+        /* A signal is no opinion of the program's: the kernel's, which had no memory, or somebody's. */
+        for (int i = 0; i < RUN_ATTEMPTS; i++) {
+                if (i > 0) {
+                        forget_output(c);
+                        sleep_ms(RUN_PAUSE_MS);
+                }
+                r = run_once(c, timeout_ms, &status, ret_error);
+                if (r < 0)
+                        return r;
+                if (!WIFSIGNALED(status))
+                        break;
+        }
+        if (WIFSIGNALED(status))
+                return error_set(ret_error, EINTR, "service.check",
+                        "%s was ended by signal %d (%s) each of %d times; the kernel's log (dmesg) tells of "
+                        "its own kills",
+                        c->program, WTERMSIG(status), strsignal(WTERMSIG(status)), RUN_ATTEMPTS);
+        if (WEXITSTATUS(status) == 0)
                 return 0;
         said = c->log ? service_last_line(c->log, st.st_size) : NULL;
-        return error_set(ret_error, ended ? EBADMSG : ETIMEDOUT, "service.check", "%s %s: %s", c->program,
-                ended ? "refuses" : "does not answer", said ? said : "without a word");
+        return error_set(ret_error, EBADMSG, "service.check", "%s refuses: %s", c->program,
+                said ? said : "without a word");
 }
 
 /* ---- what a killed plane left ---- */

@@ -224,6 +224,39 @@ static void test_programs(void **state)
         world_done(&w);
 }
 
+/* Ended by SIGKILL `times` times before it answers; a part of its words is out by then. */
+static void write_victim(const char *folder, const char *name, int times, const char *says)
+{
+        char path[128], text[1024];
+
+        snprintf(path, sizeof(path), "%s/%s", folder, name);
+        snprintf(text, sizeof(text),
+                "#!/bin/sh\nn=0; [ -e %s.n ] && read -r n < %s.n\necho $((n + 1)) > %s.n\n"
+                "if [ $n -lt %d ]; then printf 'mosquitto version 1.0.0'; kill -9 $$; fi\necho '%s'\n",
+                path, path, path, times, says);
+        assert_int_equal(file_save(path, text, strlen(text), 0755, NULL), 0);
+        snprintf(path, sizeof(path), "%s/%s.n", folder, name);
+        unlink(path);
+}
+
+static void test_killed_when_asked(void **state)
+{
+        _cleanup_free_ char *before = strdup(getenv("PATH"));
+        const char *found;
+
+        (void)state;
+        world_init(&w);
+        setenv("PATH", w.root, 1);
+        write_victim(w.root, "mosquitto", 2, "mosquitto version 2.0.11");
+        assert_string_equal(find("program.version", now_ms()), "");
+        write_victim(w.root, "mosquitto", 99, "mosquitto version 2.0.11");
+        found = find("program.version", now_ms());
+        assert_non_null(strstr(found, "was ended by signal 9 (Killed) each of 3 times"));
+        assert_non_null(strstr(found, "mosquitto does not tell its version (-h)"));
+        setenv("PATH", before, 1);
+        world_done(&w);
+}
+
 static void test_versions(void **state)
 {
         unsigned v[3];
@@ -251,6 +284,7 @@ int main(void)
                 cmocka_unit_test(test_outside_registry),
                 cmocka_unit_test(test_folders_and_user),
                 cmocka_unit_test(test_programs),
+                cmocka_unit_test(test_killed_when_asked),
         };
 
         return cmocka_run_group_tests(tests, set_up, NULL);

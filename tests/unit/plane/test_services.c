@@ -15,6 +15,7 @@
 
 #include <cmocka.h>
 
+#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -531,6 +532,52 @@ static void test_refused_configuration(void **state)
         world_done(&x);
 }
 
+/* nginx -t, and nothing else of this: ended by SIGKILL `times` times, then what nginx is. */
+static void write_victim(const char *folder, int times)
+{
+        char path[128], text[1024];
+
+        snprintf(path, sizeof(path), "%s/nginx", folder);
+        snprintf(text, sizeof(text),
+                "#!/bin/sh\nn=0; [ -e %s.n ] && read -r n < %s.n\n"
+                "case \"$*\" in *\" -t\") echo $((n + 1)) > %s.n; [ $n -lt %d ] && kill -9 $$;; esac\n"
+                "exec /usr/sbin/nginx \"$@\"\n",
+                path, path, path, times);
+        assert_int_equal(file_save(path, text, strlen(text), 0755, NULL), 0);
+}
+
+/* Its opinion was never heard: it is asked again, and at last that is what is said. */
+static void test_killed_check(void **state)
+{
+        _cleanup_free_ char *before = strdup(getenv("PATH")), *path = NULL;
+        char folder[] = "/tmp/test-services-XXXXXX", file[64];
+        struct error e = {0};
+
+        (void)state;
+        assert_non_null(mkdtemp(folder));
+        path = xasprintf("%s:%s", folder, before);
+        for (int times = 2; times <= 99; times += 97) {
+                struct world x;
+
+                write_victim(folder, times);
+                setenv("PATH", path, 1);
+                world_init(&x);
+                setenv("PATH", before, 1);
+                if (times == 2) {
+                        assert_int_equal(services_start(x.services, &e), 0);
+                } else {
+                        assert_int_equal(services_start(x.services, &e), -EINTR);
+                        assert_has(e.text, "nginx was ended by signal 9 (Killed) each of 3 times");
+                }
+                world_done(&x);
+                snprintf(file, sizeof(file), "%s/nginx.n", folder);
+                unlink(file);
+        }
+        snprintf(file, sizeof(file), "%s/nginx", folder);
+        unlink(file);
+        rmdir(folder);
+}
+
 static int enter(void **state)
 {
         (void)state;
@@ -551,6 +598,7 @@ int main(void)
                 cmocka_unit_test(test_free_leaves_nothing),
                 cmocka_unit_test(test_start_after_a_killed_plane),
                 cmocka_unit_test(test_refused_configuration),
+                cmocka_unit_test(test_killed_check),
         };
         static const struct CMUnitTest running[] = {
                 cmocka_unit_test(test_both_ports_serve_the_same),
