@@ -12,6 +12,7 @@
 #include "base/alloc.h"
 #include "base/backoff.h"
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/file.h"
 #include "base/version.h"
 #include "node/channel.h"
@@ -49,27 +50,12 @@ struct swarm {
         unsigned next;
 };
 
-static double now_ms(void)
-{
-        struct timespec t;
-
-        clock_gettime(CLOCK_MONOTONIC, &t);
-        return (double)t.tv_sec * 1000 + (double)t.tv_nsec / 1e6;
-}
-
-static int64_t unix_now_ms(void)
-{
-        struct timespec t;
-
-        clock_gettime(CLOCK_REALTIME, &t);
-        return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
-
 /* ---- what a channel says ---- */
 
 static void publish_status(struct node *n)
 {
-        struct wire_status s = {.online = true, .since_unix_ms = unix_now_ms(), .version = GRIDNODE_VERSION};
+        struct wire_status s = {
+                .online = true, .since_unix_ms = clock_unix_ms(), .version = GRIDNODE_VERSION};
         json_t *j;
 
         str_copy(s.epoch, sizeof s.epoch, store_epoch(n->store));
@@ -86,11 +72,11 @@ static void on_state(enum channel_state state, const struct error *why, void *us
         struct node *n = userdata;
 
         if (state == CHANNEL_CONNECTING)
-                printf("%.1f t %u\n", now_ms(), n->number);
+                printf("%.1f t %u\n", clock_monotonic_ms(), n->number);
         else if (state == CHANNEL_CONNECTED)
-                printf("%.1f c %u\n", now_ms(), n->number);
+                printf("%.1f c %u\n", clock_monotonic_ms(), n->number);
         else if (n->is_connected)
-                printf("%.1f l %u %s\n", now_ms(), n->number, why && why->code ? why->code : "?");
+                printf("%.1f l %u %s\n", clock_monotonic_ms(), n->number, why && why->code ? why->code : "?");
         n->is_connected = state == CHANNEL_CONNECTED;
 }
 
@@ -100,7 +86,7 @@ static void on_attempt(const struct endpoint *address, const struct error *e, vo
 
         (void)address;
         if (e)
-                printf("%.1f f %u %s\n", now_ms(), n->number, e->code ? e->code : "?");
+                printf("%.1f f %u %s\n", clock_monotonic_ms(), n->number, e->code ? e->code : "?");
 }
 
 static void on_acknowledged(int64_t seq, double latency_ms, void *userdata)
@@ -108,7 +94,7 @@ static void on_acknowledged(int64_t seq, double latency_ms, void *userdata)
         struct node *n = userdata;
 
         (void)seq;
-        printf("%.1f k %u %.2f\n", now_ms(), n->number, latency_ms);
+        printf("%.1f k %u %.2f\n", clock_monotonic_ms(), n->number, latency_ms);
 }
 
 /* ---- commands ---- */
@@ -133,15 +119,15 @@ static void start(struct swarm *s, double seconds)
 static int on_tick(sd_event_source *source, uint64_t now_us, void *userdata)
 {
         struct swarm *s = userdata;
-        double elapsed_s = (now_ms() - s->begun_ms) / 1000;
+        double elapsed_s = (clock_monotonic_ms() - s->begun_ms) / 1000;
         uint64_t wanted = (uint64_t)(s->rate * (elapsed_s < s->seconds ? elapsed_s : s->seconds));
 
         (void)now_us;
         while (s->made < wanted) {
                 struct node *n = &s->nodes[s->next++ % s->count];
 
-                swarm_store_add(n->store, unix_now_ms(), now_ms());
-                printf("%.1f e %u\n", now_ms(), n->number);
+                swarm_store_add(n->store, clock_unix_ms(), clock_monotonic_ms());
+                printf("%.1f e %u\n", clock_monotonic_ms(), n->number);
                 channel_outbox_changed(n->channel);
                 s->made++;
         }
@@ -156,7 +142,7 @@ static void make_events(struct swarm *s, double rate, double seconds)
 {
         s->rate = rate;
         s->seconds = seconds;
-        s->begun_ms = now_ms();
+        s->begun_ms = clock_monotonic_ms();
         s->made = 0;
         s->ticks = sd_event_source_disable_unref(s->ticks);
         sd_event_add_time_relative(s->event, &s->ticks, CLOCK_MONOTONIC, 0, 1000, on_tick, s);
@@ -251,7 +237,7 @@ int main(int argc, char **argv)
                         return 66;
         sd_event_add_io(s.event, NULL, STDIN_FILENO, 1 /* EPOLLIN */, on_command, &s);
         sd_event_add_time_relative(s.event, NULL, CLOCK_MONOTONIC, 0, 1000, on_flush, NULL);
-        printf("%.1f r\n", now_ms());
+        printf("%.1f r\n", clock_monotonic_ms());
         sd_event_loop(s.event);
         for (unsigned i = 0; i < s.count; i++) {
                 channel_free(s.nodes[i].channel);

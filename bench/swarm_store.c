@@ -1,12 +1,12 @@
 #include "swarm_store.h"
 
 #include "base/alloc.h"
+#include "base/clock.h"
 #include "base/json.h"
 #include "base/random.h"
 
 #include <errno.h>
 #include <string.h>
-#include <time.h>
 
 struct item {
         int64_t seq;
@@ -22,14 +22,6 @@ struct store {
         swarm_acknowledged_t on_acknowledged;
         void *userdata;
 };
-
-static double now_ms(void)
-{
-        struct timespec t;
-
-        clock_gettime(CLOCK_MONOTONIC, &t);
-        return (double)t.tv_sec * 1000 + (double)t.tv_nsec / 1e6;
-}
 
 struct store *swarm_store_new(const char *node, swarm_acknowledged_t on_acknowledged, void *userdata)
 {
@@ -134,7 +126,7 @@ int store_acknowledge(struct store *s, const struct wire_ack *a, struct error *r
                         s->items[kept++] = *item;
                         continue;
                 }
-                s->on_acknowledged(item->seq, now_ms() - item->added_ms, s->userdata);
+                s->on_acknowledged(item->seq, clock_monotonic_ms() - item->added_ms, s->userdata);
                 free(item->payload);
         }
         s->count = kept;

@@ -1,11 +1,11 @@
 #include "broker.h"
 
+#include "../scaffold.h"
+#include "base/clock.h"
+
 #include <arpa/inet.h>
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <net/if.h>
-#include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -13,13 +13,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -43,14 +40,6 @@ void broker_run(const char *command)
                 fail_msg("%s", command);
 }
 
-double broker_now_ms(void)
-{
-        struct timespec t;
-
-        clock_gettime(CLOCK_MONOTONIC, &t);
-        return (double)t.tv_sec * 1000 + (double)t.tv_nsec / 1e6;
-}
-
 static void write_text(const char *path, const char *text)
 {
         int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
@@ -58,23 +47,6 @@ static void write_text(const char *path, const char *text)
         assert_true(fd >= 0);
         assert_int_equal(write(fd, text, strlen(text)), (ssize_t)strlen(text));
         close(fd);
-}
-
-/* As root a network namespace is enough; else a user namespace comes with it, in which we are root. */
-static void enter_namespace(void)
-{
-        char map[64];
-        uid_t uid = getuid();
-        gid_t gid = getgid();
-
-        if (geteuid() == 0 && unshare(CLONE_NEWNET) == 0)
-                return;
-        assert_int_equal(unshare(CLONE_NEWUSER | CLONE_NEWNET), 0);
-        write_text("/proc/self/setgroups", "deny");
-        snprintf(map, sizeof map, "0 %u 1", uid);
-        write_text("/proc/self/uid_map", map);
-        snprintf(map, sizeof map, "0 %u 1", gid);
-        write_text("/proc/self/gid_map", map);
 }
 
 static void save(const char *name, const struct pki_pair *p, const struct pki_pair *issuer)
@@ -127,10 +99,9 @@ static void make_certificates(void)
 int broker_set_up(void **state)
 {
         (void)state;
-        enter_namespace();
+        scaffold_enter_namespace();
         assert_non_null(mkdtemp(folder));
         assert_int_equal(chmod(folder, 0755), 0);
-        broker_run("ip link set lo up");
         for (int i = 1; i <= 3; i++) {
                 char command[64];
 
@@ -275,18 +246,18 @@ int broker_listen(unsigned short *ret_port)
 
 bool broker_loop(sd_event *event, const bool *flag, double timeout_ms)
 {
-        double end = broker_now_ms() + timeout_ms;
+        double end = clock_monotonic_ms() + timeout_ms;
 
         while (!*flag) {
-                double now = broker_now_ms(), left = end - now;
+                double now = clock_monotonic_ms(), left = end - now;
 
                 if (left <= 0)
                         return false;
                 if (sd_event_prepare(event) > 0 || sd_event_wait(event, (uint64_t)(left * 1000) + 1) > 0) {
-                        now = broker_now_ms();
+                        now = clock_monotonic_ms();
                         assert_true(sd_event_dispatch(event) >= 0);
-                        if (broker_now_ms() - now > broker_longest_ms)
-                                broker_longest_ms = broker_now_ms() - now;
+                        if (clock_monotonic_ms() - now > broker_longest_ms)
+                                broker_longest_ms = clock_monotonic_ms() - now;
                 }
         }
         return true;
@@ -297,16 +268,4 @@ void broker_wait(sd_event *event, double time_ms)
         bool never = false;
 
         broker_loop(event, &never, time_ms);
-}
-
-unsigned broker_count_descriptors(void)
-{
-        DIR *d = opendir("/proc/self/fd");
-        unsigned count = 0;
-
-        assert_non_null(d);
-        while (readdir(d))
-                count++;
-        closedir(d);
-        return count;
 }

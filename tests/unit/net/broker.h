@@ -34,5 +34,3 @@ int broker_listen(unsigned short *ret_port);
 bool broker_loop(sd_event *event, const bool *flag, double timeout_ms);
 void broker_wait(sd_event *event, double time_ms); /* just runs it */
 extern double broker_longest_ms;
-double broker_now_ms(void);
-unsigned broker_count_descriptors(void);

@@ -1,5 +1,6 @@
 #include "mqtt_end.h"
 
+#include "../scaffold.h"
 #include "base/alloc.h"
 #include "base/cleanup.h"
 #include "base/file.h"
@@ -11,7 +12,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <time.h>
 
 #include <setjmp.h>
 
@@ -28,7 +28,7 @@ int end_set_up(void **state)
         end_broker = broker_start(NULL);
         assert_int_equal(sd_event_new(&end_event), 0);
         broker_wait(end_event, 10);
-        descriptors = broker_count_descriptors();
+        descriptors = scaffold_count_descriptors();
         return 0;
 }
 
@@ -51,7 +51,7 @@ int end_tear_down(void **state)
 void end_test_nothing_left(void **state)
 {
         (void)state;
-        assert_true(broker_count_descriptors() <= descriptors + 1); /* the loop's clock */
+        assert_true(scaffold_count_descriptors() <= descriptors + 1); /* the loop's clock */
         assert_true(broker_longest_ms < LONGEST_MS);
 }
 

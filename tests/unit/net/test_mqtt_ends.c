@@ -4,6 +4,7 @@
 
 #include "base/alloc.h"
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/file.h"
 #include "base/text.h"
 
@@ -13,7 +14,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <time.h>
 
 #include <setjmp.h>
 
@@ -155,10 +155,10 @@ static void test_dropped(void **state)
         drop(true);
         o.tls = end_context("root.pem", BROKER_HOST, "node");
         o.connect_timeout_ms = 700;
-        began = broker_now_ms();
+        began = clock_monotonic_ms();
         broker_longest_ms = 0;
         end_assert_fails(&o, 5000, "mqtt.timeout", "TCP did not connect within 0.7 s");
-        assert_true(broker_now_ms() - began >= 650);
+        assert_true(clock_monotonic_ms() - began >= 650);
         assert_true(broker_longest_ms < LONGEST_MS);
         SSL_CTX_free(o.tls);
         drop(false);
@@ -253,13 +253,13 @@ static void test_half_dead(void **state)
         o.keepalive_s = 5;
         end_connect(&e, &o);
         drop(true);
-        began = broker_now_ms();
+        began = clock_monotonic_ms();
         assert_true(broker_loop(end_event, &e.closed, 20000));
         assert_string_equal(e.error.code, "mqtt.lost");
         assert_non_null(strstr(e.error.text, "nothing was heard from the broker for 10 s"));
         /* Twice the keepalive, and what whole seconds and the looks cost: with 20 s 43 s. */
-        assert_true(broker_now_ms() - began > 5000);
-        assert_true(broker_now_ms() - began < 12000);
+        assert_true(clock_monotonic_ms() - began > 5000);
+        assert_true(clock_monotonic_ms() - began < 12000);
         drop(false);
 }
 

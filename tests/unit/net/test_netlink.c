@@ -1,13 +1,12 @@
 /* Against the kernel itself, in a network namespace that the test makes for itself. */
 #include "net/netlink.h"
 
+#include "../scaffold.h"
 #include "base/cleanup.h"
 #include "base/text.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <linux/rtnetlink.h>
-#include <sched.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,28 +18,6 @@
 #include <cmocka.h>
 
 static struct netlink *n;
-
-static void write_file(const char *path, const char *text)
-{
-        int fd = open(path, O_WRONLY | O_CLOEXEC);
-
-        assert_true(fd >= 0);
-        assert_int_equal(write(fd, text, strlen(text)), strlen(text));
-        close(fd);
-}
-
-/* As root a network namespace is enough; else a user namespace comes with it, in which we are root. */
-static void enter_namespace(void)
-{
-        char map[64];
-
-        if (geteuid() == 0 && unshare(CLONE_NEWNET) == 0)
-                return;
-        snprintf(map, sizeof map, "0 %u 1", geteuid());
-        assert_int_equal(unshare(CLONE_NEWUSER | CLONE_NEWNET), 0);
-        write_file("/proc/self/setgroups", "deny");
-        write_file("/proc/self/uid_map", map);
-}
 
 static void ip(const char *batch)
 {
@@ -54,7 +31,7 @@ static void ip(const char *batch)
 static int set_up(void **state)
 {
         (void)state;
-        enter_namespace();
+        scaffold_enter_namespace();
         ip("link set lo up\n"
            "link add wan0 address 02:00:00:00:00:01 mtu 1400 type veth peer name far0 address "
            "02:00:00:00:00:02\n"

@@ -1,7 +1,9 @@
 /* Real programs, most of them the shell with something in mind. */
 #include "node/child.h"
 
+#include "../scaffold.h"
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/text.h"
 
 #include <setjmp.h>
@@ -11,7 +13,6 @@
 
 #include <cmocka.h>
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -20,7 +21,6 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 static sd_event *event;
@@ -75,36 +75,12 @@ static void heard_done(struct heard *h)
         *h = (struct heard){0};
 }
 
-static double now_ms(void)
-{
-        struct timespec t;
-
-        clock_gettime(CLOCK_MONOTONIC, &t);
-        return (double)t.tv_sec * 1000 + (double)t.tv_nsec / 1e6;
-}
-
-static bool run_until(const bool *flag, double timeout_ms)
-{
-        double end = now_ms() + timeout_ms;
-
-        while (!*flag && now_ms() < end)
-                assert_true(sd_event_run(event, (uint64_t)((end - now_ms()) * 1000) + 1) >= 0);
-        return *flag;
-}
-
-static void run_for(double time_ms)
-{
-        bool never = false;
-
-        run_until(&never, time_ms);
-}
-
 static void start(struct heard *h, const struct child_options *o)
 {
         struct child_handlers handlers = {on_line, on_end, h};
         struct error e = {0};
 
-        run_for(1); /* relative times count from the loop's last turn */
+        scaffold_run_for(event, 1); /* relative times count from the loop's last turn */
         if (child_start(event, o, &handlers, &h->child, &e) < 0)
                 fail_msg("%s", e.text);
         assert_int_equal(h->lines + h->ends, 0); /* nothing from within */
@@ -123,7 +99,7 @@ static void start_shell(struct heard *h, const char *script, struct child_option
 static void shell(struct heard *h, const char *script, struct child_options o)
 {
         start_shell(h, script, o);
-        assert_true(run_until(&h->ended, 25000));
+        assert_true(scaffold_run_until(event, &h->ended, 25000));
         assert_int_equal(h->ends, 1);
 }
 
@@ -239,7 +215,7 @@ static void test_environment(void **state)
         (void)state;
         setenv("SECRET", "x", 1);
         start(&h, &o);
-        assert_true(run_until(&h.ended, 5000));
+        assert_true(scaffold_run_until(event, &h.ended, 5000));
         assert_string_equal(text_string(&h.out),
                 "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin|"
                 "LANG=C.UTF-8|NO_COLOR=1|");
@@ -292,7 +268,7 @@ static void assert_not_started(const char *path, int number, const char *words)
         assert_null(h.child);
         if (!strstr(e.text, words))
                 fail_msg("%s", e.text);
-        run_for(20);
+        scaffold_run_for(event, 20);
         assert_int_equal(h.ends, 0);
 }
 
@@ -314,7 +290,7 @@ static void test_output_closed_early(void **state)
         (void)state;
         start_shell(&h, "echo said; exec >&- 2>&-; sleep 0.5; exit 4", (struct child_options){0});
         sd_event_get_iteration(event, &before);
-        assert_true(run_until(&h.ended, 5000));
+        assert_true(scaffold_run_until(event, &h.ended, 5000));
         sd_event_get_iteration(event, &after);
         assert_true(after - before < 12); /* a closed pipe is not read again and again */
         assert_string_equal(text_string(&h.out), "said|");
@@ -347,12 +323,12 @@ static bool ends_soon(pid_t pid)
 static void test_grandchildren(void **state)
 {
         struct heard h = {0};
-        double began = now_ms();
+        double began = clock_monotonic_ms();
         int pid;
 
         (void)state;
         shell(&h, "sleep 100 & echo $!", (struct child_options){0});
-        assert_true(now_ms() - began < 5000);
+        assert_true(clock_monotonic_ms() - began < 5000);
         assert_int_equal(h.end, END_EXITED);
         pid = atoi(text_string(&h.out));
         assert_true(pid > 1);
@@ -370,20 +346,20 @@ static void test_grandchildren(void **state)
 static void test_timeout(void **state)
 {
         struct heard h = {0};
-        double began = now_ms();
+        double began = clock_monotonic_ms();
 
         (void)state;
         shell(&h, "trap 'echo bye; exit 7' TERM; while :; do sleep 0.05; done",
                 (struct child_options){.timeout_ms = 300});
-        assert_true(now_ms() - began >= 300 && now_ms() - began < 2000);
+        assert_true(clock_monotonic_ms() - began >= 300 && clock_monotonic_ms() - began < 2000);
         assert_int_equal(h.end, END_TIMEOUT);
         assert_int_equal(h.status, 7);
         assert_string_equal(text_string(&h.out), "bye|");
         heard_done(&h);
         /* Who does not listen is killed 2 s later, with all of the group. */
-        began = now_ms();
+        began = clock_monotonic_ms();
         shell(&h, "trap '' TERM; sleep 100; sleep 100", (struct child_options){.timeout_ms = 200});
-        assert_true(now_ms() - began >= 2150 && now_ms() - began < 4000);
+        assert_true(clock_monotonic_ms() - began >= 2150 && clock_monotonic_ms() - began < 4000);
         assert_int_equal(h.end, END_TIMEOUT);
         assert_int_equal(h.status, SIGKILL);
         heard_done(&h);
@@ -392,11 +368,11 @@ static void test_timeout(void **state)
 static void test_cancel(void **state)
 {
         struct heard h = {.cancel_at_line = true};
-        double began = now_ms();
+        double began = clock_monotonic_ms();
 
         (void)state;
         shell(&h, "echo begun; exec sleep 100", (struct child_options){0});
-        assert_true(now_ms() - began < 1500);
+        assert_true(clock_monotonic_ms() - began < 1500);
         assert_int_equal(h.end, END_CANCELLED);
         assert_int_equal(h.status, SIGTERM);
         heard_done(&h);
@@ -428,12 +404,12 @@ static void test_freed(void **state)
         h.child = child_free(h.child);
         assert_int_equal(only_child(), 0); /* reaped */
         assert_false(is_running(pid));
-        run_for(50);
+        scaffold_run_for(event, 50);
         assert_int_equal(h.lines + h.ends, 0);
         heard_done(&h);
         h.free_at_line = true;
         start_shell(&h, "while :; do echo x; done", (struct child_options){0});
-        run_for(200);
+        scaffold_run_for(event, 200);
         assert_int_equal(h.lines, 1);
         assert_int_equal(h.ends, 0);
         assert_null(h.child);
@@ -482,25 +458,13 @@ static void test_parent_dies(void **state)
         close(report[1]);
 }
 
-static unsigned count_descriptors(void)
-{
-        DIR *d = opendir("/proc/self/fd");
-        unsigned count = 0;
-
-        assert_non_null(d);
-        while (readdir(d))
-                count++;
-        closedir(d);
-        return count;
-}
-
 static unsigned descriptors;
 
 static void test_nothing_left(void **state)
 {
         (void)state;
         assert_int_equal(only_child(), 0);
-        assert_int_equal(count_descriptors(), descriptors);
+        assert_int_equal(scaffold_count_descriptors(), descriptors);
 }
 
 static int set_up(void **state)
@@ -512,7 +476,7 @@ static int set_up(void **state)
                 return -1;
         shell(&h, "true", (struct child_options){0}); /* the loop's own descriptors come with the first */
         heard_done(&h);
-        descriptors = count_descriptors();
+        descriptors = scaffold_count_descriptors();
         return 0;
 }
 

@@ -1,6 +1,8 @@
 /* What the daemon sees of the WAN, in a network namespace of the test's own. */
 #include "node/daemon_internal.h"
 
+#include "../scaffold.h"
+
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -8,7 +10,6 @@
 
 #include <cmocka.h>
 
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,8 +32,7 @@ static void ip(const char *words)
 static int setup(void **state)
 {
         (void)state;
-        if (unshare(CLONE_NEWNET) < 0)
-                assert_int_equal(unshare(CLONE_NEWUSER | CLONE_NEWNET), 0);
+        scaffold_enter_namespace();
         memset(&t, 0, sizeof t);
         t.settings.site = site_new_default();
         t.d.settings = &t.settings;

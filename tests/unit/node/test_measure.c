@@ -8,25 +8,19 @@
 
 #include "node/measure.h"
 
+#include "../scaffold.h"
 #include "base/cleanup.h"
 
 #include <errno.h>
 #include <net/if.h>
-#include <sched.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <sys/ioctl.h>
 
-static int raise_loopback(void **state)
+static int enter_namespace(void **state)
 {
-        _cleanup_close_ int fd = -1;
-        struct ifreq request = {.ifr_name = "lo", .ifr_flags = IFF_UP | IFF_RUNNING};
-
         (void)state;
-        if (unshare(CLONE_NEWNET) < 0)
-                return -1;
-        fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-        return ioctl(fd, SIOCSIFFLAGS, &request);
+        scaffold_enter_namespace();
+        return 0;
 }
 
 static struct measure *start(double budget_ms, int stop_fd)
@@ -260,5 +254,5 @@ int main(void)
                 cmocka_unit_test(test_missing_interfaces),
         };
 
-        return cmocka_run_group_tests(tests, raise_loopback, NULL);
+        return cmocka_run_group_tests(tests, enter_namespace, NULL);
 }

@@ -1,7 +1,9 @@
 /* Against the kernel, in a namespace of the test's own. */
 #include "node/netwatch.h"
 
+#include "../scaffold.h"
 #include "base/cleanup.h"
+#include "base/clock.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -10,13 +12,10 @@
 
 #include <cmocka.h>
 
-#include <fcntl.h>
-#include <sched.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 static sd_event *event;
@@ -27,22 +26,6 @@ static void on_change(void *userdata)
 {
         assert_ptr_equal(userdata, &changes);
         changes++;
-}
-
-static double now_ms(void)
-{
-        struct timespec t;
-
-        clock_gettime(CLOCK_MONOTONIC, &t);
-        return (double)t.tv_sec * 1000 + (double)t.tv_nsec / 1e6;
-}
-
-static void run_for(double time_ms)
-{
-        double end = now_ms() + time_ms;
-
-        while (now_ms() < end)
-                assert_true(sd_event_run(event, (uint64_t)((end - now_ms()) * 1000) + 1) >= 0);
 }
 
 static void run(const char *command)
@@ -59,14 +42,14 @@ static void assert_change(const char *command, unsigned most)
 
         do {
                 changes = 0;
-                run_for(1300);
+                scaffold_run_for(event, 1300);
         } while (changes > 0);
-        began = now_ms();
+        began = clock_monotonic_ms();
         run(command);
-        while (changes == 0 && now_ms() < began + 3000)
-                run_for(10);
-        assert_true(now_ms() - began >= 150);
-        run_for(400);
+        while (changes == 0 && clock_monotonic_ms() < began + 3000)
+                scaffold_run_for(event, 10);
+        assert_true(clock_monotonic_ms() - began >= 150);
+        scaffold_run_for(event, 400);
         if (changes < 1 || changes > most)
                 fail_msg("%u changes for '%s'", changes, command);
 }
@@ -104,10 +87,10 @@ static void test_flood(void **state)
 static void test_silence(void **state)
 {
         (void)state;
-        run_for(500);
+        scaffold_run_for(event, 500);
         changes = 0;
         run("ip neigh show; ip route get 127.0.0.1 > /dev/null");
-        run_for(500);
+        scaffold_run_for(event, 500);
         assert_int_equal(changes, 0);
 }
 
@@ -116,36 +99,17 @@ static void test_freed_while_gathering(void **state)
         (void)state;
         changes = 0;
         run("ip link add gB-v0 type veth peer name gB-v1");
-        run_for(50);
+        scaffold_run_for(event, 50);
         watch = netwatch_free(watch);
-        run_for(400);
+        scaffold_run_for(event, 400);
         assert_int_equal(changes, 0);
         assert_null(netwatch_free(NULL));
 }
 
-static void write_text(const char *path, const char *text)
-{
-        int fd = open(path, O_WRONLY | O_CLOEXEC);
-
-        assert_true(fd >= 0);
-        assert_int_equal(write(fd, text, strlen(text)), (ssize_t)strlen(text));
-        close(fd);
-}
-
-/* As root a network namespace is enough; else a user namespace comes with it, in which we are root. */
 static int set_up(void **state)
 {
-        char map[64];
-        uid_t uid = getuid();
-
         (void)state;
-        if (geteuid() != 0 || unshare(CLONE_NEWNET) < 0) {
-                assert_int_equal(unshare(CLONE_NEWUSER | CLONE_NEWNET), 0);
-                write_text("/proc/self/setgroups", "deny");
-                snprintf(map, sizeof map, "0 %u 1", uid);
-                write_text("/proc/self/uid_map", map);
-        }
-        run("ip link set lo up");
+        scaffold_enter_namespace();
         if (sd_event_new(&event) < 0)
                 return -1;
         return netwatch_new(event, on_change, &changes, &watch);

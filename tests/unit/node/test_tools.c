@@ -1,7 +1,9 @@
 /* What the control plane may run here, and what not; a script stands in for gridnode. */
 #include "node/tools.h"
 
+#include "../scaffold.h"
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/text.h"
 
 #include <setjmp.h>
@@ -17,7 +19,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 /* ---- the arguments: pure ---- */
@@ -194,14 +195,6 @@ struct heard { /* of one request */
 };
 static struct heard heard[8];
 
-static double now_ms(void)
-{
-        struct timespec t;
-
-        clock_gettime(CLOCK_MONOTONIC, &t);
-        return (double)t.tv_sec * 1000 + (double)t.tv_nsec / 1e6;
-}
-
 static struct heard *heard_of(const char *id)
 {
         for (size_t i = 0; i < ELEMENTS(heard); i++) {
@@ -236,7 +229,7 @@ static void on_output(const char *request, const struct wire_output *o, void *us
         if (o->line_count > h->most)
                 h->most = o->line_count;
         if (h->messages == 1)
-                h->first_ms = now_ms();
+                h->first_ms = clock_monotonic_ms();
         for (size_t i = 0; i < o->line_count; i++) {
                 if (h->lines.length < 4096)
                         text_addf(&h->lines, "%s%s|", o->lines[i].is_error ? "!" : "", o->lines[i].text);
@@ -244,33 +237,17 @@ static void on_output(const char *request, const struct wire_output *o, void *us
         if (o->end == END_NONE)
                 return;
         h->ended = true;
-        h->end_ms = now_ms();
+        h->end_ms = clock_monotonic_ms();
         h->end = o->end;
         h->status = o->status;
         str_copy(h->error, sizeof h->error, o->error ? o->error : "");
-}
-
-static bool run_until(const bool *flag, double timeout_ms)
-{
-        double end = now_ms() + timeout_ms;
-
-        while (!*flag && now_ms() < end)
-                assert_true(sd_event_run(event, (uint64_t)((end - now_ms()) * 1000) + 1) >= 0);
-        return *flag;
-}
-
-static void run_for(double time_ms)
-{
-        bool never = false;
-
-        run_until(&never, time_ms);
 }
 
 static struct heard *ask(const char *id, const char *tool, const char *words, double timeout_s)
 {
         struct wire_request r = request_of(tool, words);
 
-        run_for(1);
+        scaffold_run_for(event, 1);
         str_copy(r.id, sizeof r.id, id);
         r.timeout_s = timeout_s;
         tools_request(tools, &r);
@@ -340,7 +317,7 @@ static void test_output(void **state)
         (void)state;
         assert_int_equal(tools_running(tools), 1);
         assert_int_equal(h->messages, 0);
-        assert_true(run_until(&h->ended, 5000));
+        assert_true(scaffold_run_until(event, &h->ended, 5000));
         assert_int_equal(h->end, END_EXITED);
         assert_int_equal(h->status, 3);
         assert_int_equal(tools_running(tools), 0);
@@ -353,7 +330,7 @@ static void test_gathered(void **state)
         struct heard *h = ask("r-1", "dns", "a", 10);
 
         (void)state;
-        assert_true(run_until(&h->ended, 10000));
+        assert_true(scaffold_run_until(event, &h->ended, 10000));
         assert_int_equal(h->next, 600);
         assert_true(h->most > 20 && h->most <= OUTPUT_MAX_LINES);
         assert_true(h->messages < 100);
@@ -366,7 +343,7 @@ static void test_long_output(void **state)
         struct heard *h = ask("r-1", "tls", "a:443", 10);
 
         (void)state;
-        assert_true(run_until(&h->ended, 10000));
+        assert_true(scaffold_run_until(event, &h->ended, 10000));
         assert_int_equal(h->end, END_EXITED);
         assert_int_equal(h->next, (600000 + 8191) / 8192);
 }
@@ -376,7 +353,7 @@ static void test_first_line_at_once(void **state)
         struct heard *h = ask("r-1", "route", "a", 10);
 
         (void)state;
-        assert_true(run_until(&h->ended, 5000));
+        assert_true(scaffold_run_until(event, &h->ended, 5000));
         assert_int_equal(h->next, 2);
         assert_int_equal(h->messages, 3); /* each line, and the end */
         assert_true(h->end_ms - h->first_ms > 900);
@@ -393,10 +370,10 @@ static void test_two_at_once(void **state)
         assert_non_null(strstr(c->error, "two tools"));
         assert_int_equal(tools_running(tools), 2);
         cancel("r-1");
-        assert_true(run_until(&a->ended, 3000));
+        assert_true(scaffold_run_until(event, &a->ended, 3000));
         assert_int_equal(a->end, END_CANCELLED);
         d = ask("r-4", "tcp", "a|1", 10);
-        assert_true(run_until(&d->ended, 5000));
+        assert_true(scaffold_run_until(event, &d->ended, 5000));
         assert_int_equal(d->end, END_EXITED);
         assert_false(b->ended);
         assert_string_equal(text_string(&b->lines), "begun|");
@@ -412,7 +389,7 @@ static void test_ids(void **state)
         assert_int_equal(tools_running(tools), 1);
         cancel("r-1");
         cancel("r-1");
-        assert_true(run_until(&h->ended, 3000));
+        assert_true(scaffold_run_until(event, &h->ended, 3000));
         cancel("r-1"); /* too late: the end was told */
         h->ended = false;
         h->next = 0;
@@ -450,9 +427,9 @@ static void test_limits(void **state)
         struct heard *h = ask("r-1", "trace", "a|1", 1), *much = ask("r-2", "diag", "", 30);
 
         (void)state;
-        assert_true(run_until(&h->ended, 5000));
+        assert_true(scaffold_run_until(event, &h->ended, 5000));
         assert_int_equal(h->end, END_TIMEOUT);
-        assert_true(run_until(&much->ended, 20000));
+        assert_true(scaffold_run_until(event, &much->ended, 20000));
         assert_int_equal(much->end, END_LOST);
         assert_non_null(strstr(much->error, "too much"));
 }
@@ -464,7 +441,7 @@ static void test_freed_while_running(void **state)
 
         (void)state;
         tools = tools_free(tools);
-        run_for(50);
+        scaffold_run_for(event, 50);
         assert_int_equal(h->messages, 0);
 }
 

@@ -2,6 +2,7 @@
 
 #include "base/alloc.h"
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/file.h"
 
 #include <setjmp.h>
@@ -15,17 +16,14 @@
 #include <fcntl.h>
 #include <ftw.h>
 #include <mqtt_protocol.h>
-#include <net/if.h>
 #include <openssl/err.h>
 #include <openssl/pem.h>
 #include <openssl/ssl.h>
 #include <poll.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -36,32 +34,6 @@
 #define MAX_ANSWER ((size_t)1 << 20)
 
 /* ---- the place ---- */
-
-static void write_file(const char *path, const char *text)
-{
-        int fd = open(path, O_WRONLY | O_CLOEXEC);
-
-        assert_true(fd >= 0);
-        assert_int_equal(write(fd, text, strlen(text)), strlen(text));
-        close(fd);
-}
-
-void world_enter_namespace(void)
-{
-        struct ifreq lo = {.ifr_name = "lo", .ifr_flags = IFF_UP};
-        char map[64];
-        int fd;
-
-        if (geteuid() != 0 || unshare(CLONE_NEWNET) < 0) {
-                snprintf(map, sizeof map, "0 %u 1", geteuid());
-                assert_int_equal(unshare(CLONE_NEWUSER | CLONE_NEWNET), 0);
-                write_file("/proc/self/setgroups", "deny");
-                write_file("/proc/self/uid_map", map);
-        }
-        fd = socket(AF_INET, SOCK_DGRAM, 0);
-        assert_int_equal(ioctl(fd, SIOCSIFFLAGS, &lo), 0);
-        close(fd);
-}
 
 /* The head of a request: closing with some of it unread would be a reset. */
 static ssize_t read_head(int fd, char *ret, size_t size)
@@ -209,20 +181,12 @@ void world_done(struct world *w)
         nftw(w->root, remove_one, 16, FTW_DEPTH | FTW_PHYS);
 }
 
-static int64_t now_ms(void)
-{
-        struct timespec t;
-
-        clock_gettime(CLOCK_MONOTONIC, &t);
-        return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
-
 bool world_wait(struct world *w, bool (*is_so)(struct world *w), int timeout_ms)
 {
-        int64_t until = now_ms() + timeout_ms;
+        double until_ms = clock_monotonic_ms() + timeout_ms;
 
         while (!is_so(w)) {
-                if (now_ms() > until)
+                if (clock_monotonic_ms() > until_ms)
                         return false;
                 sd_event_run(w->event, 50000);
         }
@@ -402,10 +366,10 @@ void client_plane(struct client *c, const struct world *w, const char *id)
 
 bool client_wait(struct client *const *clients, const int *value, int old)
 {
-        int64_t until = now_ms() + 4000;
+        double until_ms = clock_monotonic_ms() + 4000;
 
         while (*value == old) {
-                if (now_ms() > until)
+                if (clock_monotonic_ms() > until_ms)
                         return false;
                 for (size_t i = 0; clients[i]; i++)
                         mosquitto_loop(clients[i]->m, 10, 1);

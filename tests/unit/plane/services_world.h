@@ -25,7 +25,6 @@ struct world {
 #define WORLD_NODE_A "n-aaaa"
 #define WORLD_NODE_B "n-bbbb"
 
-void world_enter_namespace(void);         /* once for a program */
 void world_init(struct world *w);         /* folder, settings, CA, two nodes, API */
 void world_new_services(struct world *w); /* in a child, where those of its parent do not work */
 void world_start(struct world *w);        /* and waits until all is ready */

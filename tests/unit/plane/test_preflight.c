@@ -2,6 +2,7 @@
 #include "plane/preflight_internal.h"
 #include "services_world.h"
 
+#include "../scaffold.h"
 #include "base/cleanup.h"
 #include "base/file.h"
 #include "base/folder.h"
@@ -26,7 +27,7 @@ static struct world w;
 static int set_up(void **state)
 {
         (void)state;
-        world_enter_namespace();
+        scaffold_enter_namespace();
         return 0;
 }
 

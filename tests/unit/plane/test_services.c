@@ -3,6 +3,7 @@
 
 #include "plane/services_internal.h"
 
+#include "../scaffold.h"
 #include "base/alloc.h"
 #include "base/cleanup.h"
 #include "base/file.h"
@@ -581,7 +582,7 @@ static void test_killed_check(void **state)
 static int enter(void **state)
 {
         (void)state;
-        world_enter_namespace();
+        scaffold_enter_namespace();
         return 0;
 }
 

@@ -1,8 +1,12 @@
 /* What a node may do at the real broker, through the splitter, and what it may not. */
 #include "services_world.h"
 
+<<<<<<< Updated upstream
 #include "plane/services_internal.h"
 
+=======
+#include "../scaffold.h"
+>>>>>>> Stashed changes
 #include "base/alloc.h"
 #include "base/cleanup.h"
 #include "base/file.h"
@@ -27,7 +31,7 @@ static struct world w;
 static int set_up(void **state)
 {
         (void)state;
-        world_enter_namespace();
+        scaffold_enter_namespace();
         world_init(&w);
         world_start(&w);
         return 0;

@@ -1,18 +1,16 @@
 #include "peers.h"
 
 #include "../pki.h"
+#include "../scaffold.h"
 #include "base/cleanup.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <net/if.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -21,33 +19,9 @@
 
 #include <cmocka.h>
 
-static void write_file(const char *path, const char *text)
-{
-        int fd = open(path, O_WRONLY | O_CLOEXEC);
-
-        assert_true(fd >= 0);
-        assert_int_equal(write(fd, text, strlen(text)), strlen(text));
-        close(fd);
-}
-
 void peers_enter_namespace(void)
 {
-        struct ifreq request = {.ifr_name = "lo", .ifr_flags = IFF_UP};
-        unsigned uid = geteuid();
-        char map[64];
-        int fd;
-
-        /* As root a network namespace is enough; else a user namespace comes with it, in which we are root.
-         */
-        if (uid != 0 || unshare(CLONE_NEWNET) < 0) {
-                assert_int_equal(unshare(CLONE_NEWUSER | CLONE_NEWNET), 0);
-                snprintf(map, sizeof(map), "0 %u 1", uid);
-                write_file("/proc/self/setgroups", "deny");
-                write_file("/proc/self/uid_map", map);
-        }
-        fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-        assert_int_equal(ioctl(fd, SIOCSIFFLAGS, &request), 0);
-        close(fd);
+        scaffold_enter_namespace();
         signal(SIGPIPE, SIG_IGN);
 }
 
