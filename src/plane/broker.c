@@ -154,6 +154,7 @@ static void on_closed(const struct error *e, void *userdata)
         b->counts.connected = false;
         b->counts.connected_since_unix_ms = clock_unix_ms();
         broker_states_closed(b);
+        expulsions_set_connected(b->expulsions, false);
         retry_later(b);
 }
 
@@ -183,6 +184,7 @@ static void on_connected(void *userdata)
         for (struct peer *p = b->peers; p; p = p->hh.next)
                 if (p->notice_version)
                         publish_notice(b, p);
+        expulsions_set_connected(b->expulsions, true);
         log_event(LOG_LEVEL_INFO, "connected to the broker", NULL);
 }
 
@@ -243,23 +245,24 @@ int broker_notice(struct broker *b, const char *node, int64_t version)
 
 /* ---- removal of a node ---- */
 
-int broker_expel(struct broker *b, const char *organisation, const char *node)
+static void on_expulsion(const char *node, void *userdata)
 {
         static const enum topic_kind retained[] = {TOPIC_STATUS, TOPIC_CONFIG, TOPIC_CONFIG_APPLIED};
+
+        for (size_t i = 0; i < ELEMENTS(retained); i++)
+                broker_clear_retained(userdata, node, retained[i]);
+}
+
+int broker_expel(struct broker *b, const char *organisation, const char *node)
+{
         struct peer *p = broker_peer(b, node);
-        int r;
 
         if (p) {
                 HASH_DEL(b->peers, p);
                 free(p);
         }
         batch_forget_node(b->batch, organisation, node);
-        if (!b->counts.connected)
-                return -ENOTCONN;
-        r = expulsions_add(b->expulsions, node);
-        for (size_t i = 0; i < ELEMENTS(retained); i++)
-                broker_clear_retained(b, node, retained[i]);
-        return r;
+        return expulsions_add(b->expulsions, node);
 }
 
 void broker_counts(const struct broker *b, struct broker_counts *ret)
@@ -306,7 +309,7 @@ int broker_new(sd_event *event, const struct plane_settings *settings, struct pl
         b->store = store;
         b->handlers = *h;
         b->backoff = (struct backoff)BACKOFF_INIT(200, 5000, 50);
-        b->expulsions = expulsions_new(event, &b->target);
+        b->expulsions = expulsions_new(event, &b->target, on_expulsion, b);
         r = broker_target_init(settings, &b->target, ret_error);
         if (r < 0) {
                 broker_free(b);

@@ -35,6 +35,7 @@ struct broker *broker_free(struct broker *b);
 int broker_request(struct broker *b, const char *node, const struct wire_request *r);
 /* Retained: kept and sent again when the broker comes back. */
 int broker_notice(struct broker *b, const char *node, int64_t version);
-/* A removed node: its connection is ended, its retained messages are cleared. */
+/* A removed node: its connection is ended, its retained messages are cleared; -ENOTCONN: that is done when
+ * the broker is back. */
 int broker_expel(struct broker *b, const char *organisation, const char *node);
 void broker_counts(const struct broker *b, struct broker_counts *ret);

@@ -1,6 +1,7 @@
 /* What the plane's client hears and says, and what becomes of it when the broker dies. */
 #include "broker_world.h"
 
+#include "base/alloc.h"
 #include "base/cleanup.h"
 
 #include <setjmp.h>
@@ -142,6 +143,62 @@ static void test_a_removed_node_is_put_out(void **state)
         assert_int_equal(c.messages, 0); /* nothing is left of it, its will included */
 }
 
+/* The broker and the node's connection live on; the plane alone loses its own, and finds no socket. */
+static void test_a_node_removed_while_the_broker_is_away(void **state)
+{
+        _cleanup_free_ char *aside = xasprintf("%s.aside", t.socket);
+        struct error e = {0};
+        struct broker_counts c;
+        struct node n, rival;
+
+        (void)state;
+        connect_node(&n, t.w->node);
+        say_status(&n, true);
+        wait_count(&t.connects, 1);
+        assert_int_equal(broker_notice(t.broker, t.w->node, 2), 0);
+        wait_count(&n.notices, 1);
+        connect_node(&rival, "plane"); /* takes the plane's client id */
+        assert_int_equal(rename(t.socket, aside), 0);
+        assert_true(wait_for(broker_is_away, NULL));
+        must(plane_node_remove(t.w->store, &t.w->us, t.w->ours, t.w->node, NOW, &e), &e);
+        assert_int_equal(broker_expel(t.broker, t.w->ours, t.w->node), -ENOTCONN);
+        assert_int_equal(broker_expel(t.broker, t.w->ours, t.w->node), -ENOTCONN); /* the same one */
+        run(1500);
+        assert_false(n.is_closed);
+        mqtt_free(rival.mqtt, true);
+        assert_int_equal(rename(aside, t.socket), 0);
+        assert_true(wait_for(broker_is_connected, NULL));
+        assert_true(wait_for(is_flag, &n.is_closed));
+        run(3500); /* the second and the third time */
+        connect_node(&n, t.w->node);
+        run(300);
+        assert_int_equal(n.notices, 0); /* nothing is left of it at the broker */
+        mqtt_free(n.mqtt, true);
+        broker_free(t.broker);
+        make_broker();
+        assert_true(wait_for(broker_is_connected, NULL));
+        run(300);
+        broker_counts(t.broker, &c);
+        assert_int_equal(c.messages, 0);
+}
+
+/* In the midst of its three times. */
+static void test_the_broker_goes_while_a_node_is_put_out(void **state)
+{
+        struct node n;
+
+        (void)state;
+        assert_int_equal(broker_expel(t.broker, t.w->ours, t.w->node), 0);
+        run(200);
+        stop_mosquitto(SIGKILL);
+        assert_true(wait_for(broker_is_away, NULL));
+        run(3500); /* longer than all three take */
+        start_mosquitto();
+        connect_node(&n, t.w->node); /* a broker that has the old list of revoked certificates */
+        assert_true(wait_for(is_flag, &n.is_closed));
+        assert_true(wait_for(broker_is_connected, NULL));
+}
+
 static void test_a_node_that_is_not_there_is_put_out(void **state)
 {
         (void)state;
@@ -178,7 +235,8 @@ int main(void)
         const struct CMUnitTest tests[] = {TEST(test_a_node_comes_speaks_and_goes),
                 TEST(test_the_broker_dies_and_comes_back), TEST(test_what_is_wrong_is_refused),
                 TEST(test_a_removed_node_is_put_out), TEST(test_a_node_that_is_not_there_is_put_out),
-                TEST(test_there_is_no_broker)};
+                TEST(test_a_node_removed_while_the_broker_is_away),
+                TEST(test_the_broker_goes_while_a_node_is_put_out), TEST(test_there_is_no_broker)};
 
         return cmocka_run_group_tests(tests, NULL, NULL);
 }
