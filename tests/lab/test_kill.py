@@ -2,9 +2,9 @@
 """kill -9 of every process at random points loses and duplicates no event. test_kill.py BUILD [--kills N] [--seed N]
 
 A lab with a control plane, nodes with real daemons whose way to the repository is blocked and opened again, and nodes that add
-numbered events as fast as they can (producer.c). Daemons, helpers, gridplane, nginx's masters and workers, mosquitto and
-docker-registry are killed; gridplane restarts its children, this restarts gridplane and daemons as systemd would. In the end what
-the plane has is held against what the nodes' own stores say. Ends with the line "N passed, N failed"."""
+numbered events as fast as they can (producer.c). Daemons, helpers, their supervisors, gridplane, nginx's masters and workers,
+mosquitto and docker-registry are killed; gridplane restarts its children, this restarts gridplane and daemons as systemd would. In
+the end what the plane has is held against what the nodes' own stores say. Ends with the line "N passed, N failed"."""
 
 import argparse
 import os
@@ -17,13 +17,14 @@ import time
 
 sys.dont_write_bytecode = True
 
-from plane_site import (Failed, Site, children, compare, program_of, query, sanitizer_words, stop, wait_for, words_of,
+from plane_site import (Failed, Site, children, compare, program_of, query, sanitizer_words, stop, wait_for,
                         works_in)  # noqa: E402
 
 DAEMONS, PRODUCERS = 3, 2
 MOST_WAITING = 400  # of a producer: what it must still send in the end
 # How often each is chosen, of the sum.
-VICTIMS = {"daemon": 4, "producer": 5, "helper": 2, "gridplane": 3, "nginx": 2, "nginx worker": 3, "mosquitto": 4, "registry": 2}
+VICTIMS = {"daemon": 4, "producer": 5, "helper": 2, "supervisor": 1, "gridplane": 3, "nginx": 2, "nginx worker": 3, "mosquitto": 4,
+           "registry": 2}
 RESTART_S = (0.05, 0.8)  # the pause before a restart
 DRAIN_S = 90
 
@@ -126,11 +127,9 @@ class Test:
     # --- victims ---
 
     def services(self, program):
-        """Not what is only asked for its version, or what it thinks of its configuration, before a start. The words come last:
-        before it is the program, a child has those of gridplane, and for a moment after it none."""
+        """What is only asked what it thinks of its configuration, before a start, too."""
         folders = list((self.site.plane_root / "var/lib/gridplane/services").iterdir())
-        return [pid for pid in children(self.plane.process.pid)
-                if program_of(pid) == program and works_in(pid, folders) and (words := words_of(pid)) and words[0] and "-t" not in words]
+        return [pid for pid in children(self.plane.process.pid) if program_of(pid) == program and works_in(pid, folders)]
 
     def masters(self):
         """nginx has two: that of HTTPS and the splitter."""
@@ -143,8 +142,13 @@ class Test:
             return [worker for master in self.masters() for worker in children(master) if program_of(worker) == "nginx"]
         if victim in ("mosquitto", "registry"):
             return self.services({"mosquitto": "mosquitto", "registry": "docker-registry"}[victim])
-        return [pid for node in self.daemons if node.process for pid in children(node.process.pid)
-                if program_of(pid) == "gridnode-helper"]
+        supervisors = [pid for node in self.daemons if node.process for pid in children(node.process.pid)
+                       if program_of(pid) == "gridnode-helper"]
+        return supervisors if victim == "supervisor" else [helper for pid in supervisors for helper in children(pid)]
+
+    def helpers_left(self):
+        pids = subprocess.run(["ip", "netns", "pids", f"gl-{self.site.name}-node"], capture_output=True, text=True, check=True).stdout.split()
+        return [pid for pid in pids if program_of(pid) == "gridnode-helper"]
 
     def kill_one(self, victim):
         if victim == "gridplane":
@@ -194,7 +198,7 @@ class Test:
         began = time.monotonic()
         for number, victim in enumerate(order):
             if not self.kill(victim):
-                # A helper comes back with its daemon only, and a service after its pause: another one in its place.
+                # A supervisor comes back with its daemon only, and a service after its pause: another one in its place.
                 victim = "producer"
                 self.kill(victim)
             self.block(int(time.monotonic() - began) // 20 % 2 == 0)
@@ -236,6 +240,11 @@ class Test:
         ends = {name: keeper.ends for name, keeper in self.keepers.items() if keeper.ends}
         yield "no daemon ended by itself", ends
         yield "daemons end when they are asked to", {name: status for name, status in statuses.items() if status != 0}
+        try:
+            wait_for("all helpers have ended", lambda: not self.helpers_left(), 5)
+        except Failed:
+            pass
+        yield "no helper outlives its daemon, whatever was killed", self.helpers_left()
         signalled = [status for status in self.plane.ends if status < 0 or status == 99]
         yield "gridplane never crashed", signalled
         yield "gridplane starts again at once, whatever was killed", [s for s in self.plane.ends if s not in signalled]
