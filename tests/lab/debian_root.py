@@ -166,7 +166,7 @@ class Machine:
             stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log, preexec_fn=self.enter_groups)
         self.await_boot()
         self.run("systemd-sysusers")
-        self.run("systemd-tmpfiles", "--create", "gridnode.conf")
+        self.run("systemd-tmpfiles", "--create", "gridnode.conf", "gridplane.conf")
         self.read_users()
 
     def await_boot(self):
