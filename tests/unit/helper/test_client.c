@@ -27,6 +27,8 @@
 struct fake {
         char folder[32], path[64];
         int listener, fd;
+        sd_event *event;
+        struct helper_client *client; /* of it */
 };
 
 static void fake_listen(struct fake *f)
@@ -39,16 +41,41 @@ static void fake_listen(struct fake *f)
         assert_int_equal(listen(f->listener, 8), 0);
 }
 
+static int heard_order;
+
+static sd_event *an_event(void)
+{
+        sd_event *event = NULL;
+
+        heard_order = 0;
+        assert_true(sd_event_new(&event) >= 0);
+        return event;
+}
+
+static struct helper_client *a_client(sd_event *event, const char *path)
+{
+        struct helper_client *c = NULL;
+        struct error e;
+
+        if (helper_client_new(event, path, NULL, &c, &e) < 0)
+                fail_msg("%s", e.text);
+        return c;
+}
+
 static void fake_begin(struct fake *f)
 {
         *f = (struct fake){.folder = "/tmp/test-client-XXXXXX", .fd = -1};
         assert_non_null(mkdtemp(f->folder));
         snprintf(f->path, sizeof f->path, "%s/s", f->folder);
         fake_listen(f);
+        f->event = an_event();
+        f->client = a_client(f->event, f->path);
 }
 
 static void fake_end(struct fake *f)
 {
+        assert_null(helper_client_free(f->client));
+        sd_event_unref(f->event);
         close(f->listener);
         if (f->fd >= 0)
                 close(f->fd);
@@ -60,6 +87,12 @@ static void fake_accept(struct fake *f)
 {
         f->fd = accept(f->listener, NULL, NULL);
         assert_true(f->fd >= 0);
+}
+
+static void fake_begin_connected(struct fake *f)
+{
+        fake_begin(f);
+        fake_accept(f);
 }
 
 /* The next request, which must be there; "" when the client has gone. */
@@ -96,7 +129,6 @@ struct heard {
         struct error error;
         struct helper_client *ask_again, **free_it;
 };
-static int heard_order;
 
 static void on_answer(int result, const struct error *e, void *userdata)
 {
@@ -124,15 +156,6 @@ static void ask(struct helper_client *c, struct heard *h)
         assert_int_equal(helper_client_ask(c, &hello, on_answer, h), 0);
 }
 
-static sd_event *an_event(void)
-{
-        sd_event *event = NULL;
-
-        heard_order = 0;
-        assert_true(sd_event_new(&event) >= 0);
-        return event;
-}
-
 static void turn(sd_event *event)
 {
         while (sd_event_run(event, 20000) > 0)
@@ -146,54 +169,38 @@ static void wait_for(sd_event *event, const struct heard *h, int count)
         assert_int_equal(h->count, count);
 }
 
-static struct helper_client *a_client(sd_event *event, const char *path)
-{
-        struct helper_client *c = NULL;
-        struct error e;
-
-        if (helper_client_new(event, path, NULL, &c, &e) < 0)
-                fail_msg("%s", e.text);
-        return c;
-}
-
 static void test_in_order(void **state)
 {
         (void)state;
         struct heard a = {0}, b = {0}, c = {0};
-        struct helper_client *client;
-        sd_event *event = an_event();
         struct fake f;
 
-        fake_begin(&f);
-        client = a_client(event, f.path);
-        fake_accept(&f);
-        ask(client, &a);
-        ask(client, &b);
-        ask(client, &c);
+        fake_begin_connected(&f);
+        ask(f.client, &a);
+        ask(f.client, &b);
+        ask(f.client, &c);
         assert_int_equal(a.count, 0);
         assert_string_equal(fake_read(&f), "{\"op\":\"hello\"}");
-        turn(event);
+        turn(f.event);
         assert_false(fake_has_request(&f)); /* one at a time */
         fake_say(&f, DONE);
-        turn(event);
+        turn(f.event);
         assert_int_equal(a.count, 1);
         assert_int_equal(a.result, 0);
         fake_read(&f);
         fake_say(&f, FAILED(17));
-        turn(event);
+        turn(f.event);
         assert_int_equal(b.count, 1);
         assert_int_equal(b.result, -17);
         assert_string_equal(b.error.code, "helper.route");
         assert_string_equal(b.error.text, "no such way");
         fake_read(&f);
         fake_say(&f, DONE);
-        turn(event);
+        turn(f.event);
         assert_int_equal(c.count, 1);
         assert_int_equal(c.result, 0);
         assert_int_equal(c.order, 3);
-        assert_null(helper_client_free(client));
         assert_null(helper_client_free(NULL));
-        sd_event_unref(event);
         fake_end(&f);
 }
 
@@ -202,29 +209,23 @@ static void test_epipe(void **state)
 {
         (void)state;
         struct heard a = {0}, b = {0};
-        struct helper_client *client;
-        sd_event *event = an_event();
         struct fake f;
 
-        fake_begin(&f);
-        client = a_client(event, f.path);
-        fake_accept(&f);
-        a.ask_again = client;
-        ask(client, &a);
-        ask(client, &b);
+        fake_begin_connected(&f);
+        a.ask_again = f.client;
+        ask(f.client, &a);
+        ask(f.client, &b);
         close(f.fd);
         f.fd = -1;
-        wait_for(event, &b, 1);
+        wait_for(f.event, &b, 1);
         assert_int_equal(a.count, 1);
         assert_int_equal(a.result, -EPIPE);
         assert_int_equal(b.result, -EPIPE);
         fake_accept(&f); /* what a asked from within */
         assert_string_equal(fake_read(&f), "{\"op\":\"hello\"}");
         fake_say(&f, DONE);
-        wait_for(event, &a, 2);
+        wait_for(f.event, &a, 2);
         assert_int_equal(a.result, 0);
-        helper_client_free(client);
-        sd_event_unref(event);
         fake_end(&f);
 }
 
@@ -232,36 +233,31 @@ static void test_nobody_there(void **state)
 {
         (void)state;
         struct helper_client *client = NULL;
-        sd_event *event = an_event();
         struct heard a = {0};
         struct error e = {0};
         struct fake f;
 
-        fake_begin(&f);
-        assert_int_equal(helper_client_new(event, "/nonexistent/socket", NULL, &client, &e), -ENOENT);
+        fake_begin_connected(&f);
+        assert_int_equal(helper_client_new(f.event, "/nonexistent/socket", NULL, &client, &e), -ENOENT);
         assert_null(client);
         assert_non_null(strstr(e.text, "/nonexistent/socket"));
-        client = a_client(event, f.path);
-        fake_accept(&f);
         close(f.fd);
         f.fd = -1;
         close(f.listener);
-        turn(event);
-        ask(client, &a);
+        turn(f.event);
+        ask(f.client, &a);
         assert_int_equal(a.count, 0); /* never from within */
-        wait_for(event, &a, 1);
+        wait_for(f.event, &a, 1);
         assert_int_equal(a.result, -ECONNREFUSED);
         assert_non_null(strstr(a.error.text, f.path));
         /* It is back. */
         unlink(f.path);
         fake_listen(&f);
-        ask(client, &a);
+        ask(f.client, &a);
         fake_accept(&f);
         fake_say(&f, DONE);
-        wait_for(event, &a, 2);
+        wait_for(f.event, &a, 2);
         assert_int_equal(a.result, 0);
-        helper_client_free(client);
-        sd_event_unref(event);
         fake_end(&f);
 }
 
@@ -272,23 +268,17 @@ static void test_bad_answers(void **state)
 
         for (size_t i = 0; i < ELEMENTS(answers); i++) {
                 struct heard a = {0}, b = {0};
-                struct helper_client *client;
-                sd_event *event = an_event();
                 struct fake f;
 
-                fake_begin(&f);
-                client = a_client(event, f.path);
-                fake_accept(&f);
-                ask(client, &a);
-                ask(client, &b);
+                fake_begin_connected(&f);
+                ask(f.client, &a);
+                ask(f.client, &b);
                 fake_say(&f, answers[i]);
-                wait_for(event, &b, 1);
+                wait_for(f.event, &b, 1);
                 assert_int_equal(a.result, -EBADMSG);
                 assert_int_equal(b.result, -EBADMSG);
                 fake_read(&f);
                 assert_string_equal(fake_read(&f), ""); /* gone */
-                helper_client_free(client);
-                sd_event_unref(event);
                 fake_end(&f);
         }
 }
@@ -299,26 +289,20 @@ static void test_odd_answers(void **state)
         (void)state;
         _cleanup_free_ char *big = xmalloc(20000);
         struct heard a = {0};
-        struct helper_client *client;
-        sd_event *event = an_event();
         struct fake f;
 
-        fake_begin(&f);
-        client = a_client(event, f.path);
-        fake_accept(&f);
+        fake_begin_connected(&f);
         fake_say(&f, DONE);
-        turn(event);
+        turn(f.event);
         assert_string_equal(fake_read(&f), "");
         close(f.fd);
-        ask(client, &a);
+        ask(f.client, &a);
         fake_accept(&f);
         memset(big, ' ', 19999);
         big[19999] = 0;
         fake_say(&f, big);
-        wait_for(event, &a, 1);
+        wait_for(f.event, &a, 1);
         assert_int_equal(a.result, -EMSGSIZE);
-        helper_client_free(client);
-        sd_event_unref(event);
         fake_end(&f);
 }
 
@@ -329,29 +313,24 @@ static void test_freed_within(void **state)
 
         for (int how = 0; how < 3; how++) {
                 struct heard a = {0}, b = {0};
-                struct helper_client *client;
-                sd_event *event = an_event();
                 struct fake f;
 
-                fake_begin(&f);
-                client = a_client(event, f.path);
-                fake_accept(&f);
-                a.free_it = &client;
-                ask(client, &a);
-                ask(client, &b);
+                fake_begin_connected(&f);
+                a.free_it = &f.client;
+                ask(f.client, &a);
+                ask(f.client, &b);
                 if (how == 0)
                         fake_say(&f, DONE);
                 else if (how == 1)
                         fake_say(&f, "garbage");
                 else
                         shutdown(f.fd, SHUT_RDWR);
-                wait_for(event, &a, 1);
-                turn(event);
-                assert_null(client);
+                wait_for(f.event, &a, 1);
+                turn(f.event);
+                assert_null(f.client);
                 assert_int_equal(a.count, 1);
                 /* Told of a connection's end with the first, or not any more. */
                 assert_int_equal(b.count, how == 0 ? 0 : 1);
-                sd_event_unref(event);
                 fake_end(&f);
         }
 }
@@ -360,22 +339,18 @@ static void test_full_queue(void **state)
 {
         (void)state;
         static const struct helper_request hello = {.operation = HELPER_HELLO};
-        struct helper_client *client;
-        sd_event *event = an_event();
         struct heard a = {0};
         struct fake f;
         int accepted = 0;
 
         fake_begin(&f);
-        client = a_client(event, f.path);
-        while (helper_client_ask(client, &hello, on_answer, &a) == 0)
+        while (helper_client_ask(f.client, &hello, on_answer, &a) == 0)
                 accepted++;
         assert_in_range(accepted, 8, 64);
-        assert_int_equal(helper_client_ask(client, &hello, on_answer, &a), -ENOBUFS);
-        helper_client_free(client);
-        turn(event);
+        assert_int_equal(helper_client_ask(f.client, &hello, on_answer, &a), -ENOBUFS);
+        f.client = helper_client_free(f.client);
+        turn(f.event);
         assert_int_equal(a.count, 0);
-        sd_event_unref(event);
         fake_end(&f);
 }
 
@@ -384,36 +359,30 @@ static void test_timeout(void **state)
 {
         (void)state;
         struct heard a = {0}, b = {0}, c = {0};
-        struct helper_client *client;
-        sd_event *event = an_event();
         struct timespec began, ended;
         struct fake f;
 
-        fake_begin(&f);
-        client = a_client(event, f.path);
-        fake_accept(&f);
+        fake_begin_connected(&f);
         clock_gettime(CLOCK_MONOTONIC, &began);
-        ask(client, &a);
-        ask(client, &b);
-        wait_for(event, &b, 1);
+        ask(f.client, &a);
+        ask(f.client, &b);
+        wait_for(f.event, &b, 1);
         clock_gettime(CLOCK_MONOTONIC, &ended);
         assert_in_range(ended.tv_sec - began.tv_sec, 9, 12);
         assert_int_equal(a.result, -ETIMEDOUT);
         assert_int_equal(b.result, -ETIMEDOUT);
-        ask(client, &c);
+        ask(f.client, &c);
         fake_read(&f);
         fake_say(&f, FAILED(1)); /* a's */
-        turn(event);
+        turn(f.event);
         assert_int_equal(a.count, 1);
         assert_int_equal(c.count, 0);
         fake_read(&f); /* c's: b's was not sent */
         fake_say(&f, DONE);
-        wait_for(event, &c, 1);
+        wait_for(f.event, &c, 1);
         assert_int_equal(c.result, 0);
         assert_false(fake_has_request(&f));
         assert_int_equal(b.count, 1);
-        helper_client_free(client);
-        sd_event_unref(event);
         fake_end(&f);
 }
 
