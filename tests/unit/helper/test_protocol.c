@@ -177,73 +177,71 @@ static void test_garbage(void **state)
 }
 
 /* Each is wrong in one place of an otherwise right request. */
+static const struct {
+        const char *up, *addresses, *routes, *part;
+} refused_networks[] = {
+        {"[\"eth1\",7]", "[]", "[]", "'up'"},
+        {"[\"eth1/..\"]", "[]", "[]", "'up'"},
+        {"[\"\"]", "[]", "[]", "'up'"},
+        {"[\"..\"]", "[]", "[]", "'up'"},
+        {"[\"sixteen-bytes-ab\"]", "[]", "[]", "'up'"},
+        {"[\"eth1\\u0000x\"]", "[]", "[]", ""},
+        {"{}", "[]", "[]", "'up' is not an array"},
+        {"[]", "[7]", "[]", "not an object"},
+        {"[]", "[{\"interface\":\"eth1\"}]", "[]", "'address' is missing"},
+        {"[]", "[{\"interface\":\"e h\",\"address\":\"10.0.0.1/8\"}]", "[]", "'interface'"},
+        {"[]", "[{\"interface\":\"eth1\",\"address\":\"10.0.0.1\"}]", "[]", "'address'"},
+        {"[]", "[{\"interface\":\"eth1\",\"address\":\"10.0.0.1/7\"}]", "[]", "'address'"},
+        {"[]", "[{\"interface\":\"eth1\",\"address\":\"10.0.0.0/24\"}]", "[]", "'address'"},
+        {"[]", "[{\"interface\":\"eth1\",\"address\":\"10.0.0.255/24\"}]", "[]", "'address'"},
+        {"[]", "[{\"interface\":\"eth1\",\"address\":\"127.0.0.1/24\"}]", "[]", "'address'"},
+        {"[]", "[{\"interface\":\"eth1\",\"address\":\"224.0.0.5/24\"}]", "[]", "'address'"},
+        {"[]", "[{\"interface\":\"eth1\",\"address\":\"255.255.255.255/32\"}]", "[]", "'address'"},
+        {"[]", "[{\"interface\":\"eth1\",\"address\":\"::1/128\"}]", "[]", "'address'"},
+        {"[]", "[{\"interface\":\"eth1\",\"address\":\"2001:db8::1/15\"}]", "[]", "'address'"},
+        {"[]", "[{\"interface\":\"eth1\",\"address\":\"10.0.0.1/8\",\"x\":1}]", "[]", "'x'"},
+        {"[]",
+                "[{\"interface\":\"eth1\",\"address\":\"10.0.0.1/8\"},"
+                "{\"interface\":\"eth2\",\"address\":\"10.0.0.1/24\"}]",
+                "[]", "10.0.0.1 twice"},
+        {"[]", "[]", "[{\"interface\":\"eth1\",\"next_hop\":\"10.0.0.1\",\"metric\":1}]", "'to'"},
+        {"[]", "[]", "[{\"interface\":\"eth1\",\"metric\":1,\"to\":[]}]", "'to' is empty"},
+        {"[]", "[]", "[{\"interface\":\"eth1\",\"metric\":0,\"to\":[\"10.0.0.0/8\"]}]", "'metric'"},
+        {"[]", "[]", "[{\"interface\":\"eth1\",\"metric\":4294967296,\"to\":[\"10.0.0.0/8\"]}]", "'metric'"},
+        {"[]", "[]", "[{\"interface\":\"eth1\",\"metric\":1,\"to\":[\"0.0.0.0/0\"]}]", "default route"},
+        {"[]", "[]", "[{\"interface\":\"eth1\",\"metric\":1,\"to\":[\"::/0\"]}]", "default route"},
+        {"[]", "[]", "[{\"interface\":\"eth1\",\"metric\":1,\"to\":[\"10.0.0.1/8\"]}]", "'to'"},
+        {"[]", "[]", "[{\"interface\":\"eth1\",\"metric\":1,\"to\":[\"10.0.0.0/33\"]}]", "'to'"},
+        {"[]", "[]", "[{\"interface\":\"eth1\",\"metric\":1,\"to\":[\"127.0.0.0/8\"]}]", "'to'"},
+        {"[]", "[]", "[{\"interface\":\"eth1\",\"metric\":1,\"to\":[\"224.0.0.0/24\"]}]", "'to'"},
+        {"[]", "[]", "[{\"interface\":\"eth1\",\"metric\":1,\"to\":[7]}]", "'to'"},
+        {"[]", "[]",
+                "[{\"interface\":\"eth1\",\"next_hop\":\"fe80::1\",\"metric\":1,\"to\":[\"10.0.0.0/"
+                "8\"]}]",
+                "IP version"},
+        {"[]", "[]",
+                "[{\"interface\":\"eth1\",\"next_hop\":\"0.0.0.0\",\"metric\":1,\"to\":[\"10.0.0.0/"
+                "8\"]}]",
+                "'next_hop'"},
+        {"[]", "[]", "[{\"interface\":\"eth1\",\"metric\":1,\"to\":[\"10.0.0.0/8\"],\"table\":100}]",
+                "'table' is not known"},
+        {"[]", "[]", "[{\"interface\":\"eth1\",\"metric\":1,\"to\":[\"10.0.0.0/8\"],\"protocol\":4}]",
+                "'protocol' is not known"},
+        {"[]", "[]",
+                "[{\"interface\":\"eth1\",\"metric\":1,\"to\":[\"10.0.0.0/8\"]},"
+                "{\"interface\":\"eth2\",\"metric\":1,\"to\":[\"10.0.0.0/8\"]}]",
+                "10.0.0.0/8 twice"},
+};
+
 static void test_refused_networks(void **state)
 {
         (void)state;
-        static const struct {
-                const char *up, *addresses, *routes, *part;
-        } rows[] = {
-                {"[\"eth1\",7]", "[]", "[]", "'up'"},
-                {"[\"eth1/..\"]", "[]", "[]", "'up'"},
-                {"[\"\"]", "[]", "[]", "'up'"},
-                {"[\"..\"]", "[]", "[]", "'up'"},
-                {"[\"sixteen-bytes-ab\"]", "[]", "[]", "'up'"},
-                {"[\"eth1\\u0000x\"]", "[]", "[]", ""},
-                {"{}", "[]", "[]", "'up' is not an array"},
-                {"[]", "[7]", "[]", "not an object"},
-                {"[]", "[{\"interface\":\"eth1\"}]", "[]", "'address' is missing"},
-                {"[]", "[{\"interface\":\"e h\",\"address\":\"10.0.0.1/8\"}]", "[]", "'interface'"},
-                {"[]", "[{\"interface\":\"eth1\",\"address\":\"10.0.0.1\"}]", "[]", "'address'"},
-                {"[]", "[{\"interface\":\"eth1\",\"address\":\"10.0.0.1/7\"}]", "[]", "'address'"},
-                {"[]", "[{\"interface\":\"eth1\",\"address\":\"10.0.0.0/24\"}]", "[]", "'address'"},
-                {"[]", "[{\"interface\":\"eth1\",\"address\":\"10.0.0.255/24\"}]", "[]", "'address'"},
-                {"[]", "[{\"interface\":\"eth1\",\"address\":\"127.0.0.1/24\"}]", "[]", "'address'"},
-                {"[]", "[{\"interface\":\"eth1\",\"address\":\"224.0.0.5/24\"}]", "[]", "'address'"},
-                {"[]", "[{\"interface\":\"eth1\",\"address\":\"255.255.255.255/32\"}]", "[]", "'address'"},
-                {"[]", "[{\"interface\":\"eth1\",\"address\":\"::1/128\"}]", "[]", "'address'"},
-                {"[]", "[{\"interface\":\"eth1\",\"address\":\"2001:db8::1/15\"}]", "[]", "'address'"},
-                {"[]", "[{\"interface\":\"eth1\",\"address\":\"10.0.0.1/8\",\"x\":1}]", "[]", "'x'"},
-                {"[]",
-                        "[{\"interface\":\"eth1\",\"address\":\"10.0.0.1/8\"},"
-                        "{\"interface\":\"eth2\",\"address\":\"10.0.0.1/24\"}]",
-                        "[]", "10.0.0.1 twice"},
-                {"[]", "[]", "[{\"interface\":\"eth1\",\"next_hop\":\"10.0.0.1\",\"metric\":1}]", "'to'"},
-                {"[]", "[]", "[{\"interface\":\"eth1\",\"metric\":1,\"to\":[]}]", "'to' is empty"},
-                {"[]", "[]", "[{\"interface\":\"eth1\",\"metric\":0,\"to\":[\"10.0.0.0/8\"]}]", "'metric'"},
-                {"[]", "[]", "[{\"interface\":\"eth1\",\"metric\":4294967296,\"to\":[\"10.0.0.0/8\"]}]",
-                        "'metric'"},
-                {"[]", "[]", "[{\"interface\":\"eth1\",\"metric\":1,\"to\":[\"0.0.0.0/0\"]}]",
-                        "default route"},
-                {"[]", "[]", "[{\"interface\":\"eth1\",\"metric\":1,\"to\":[\"::/0\"]}]", "default route"},
-                {"[]", "[]", "[{\"interface\":\"eth1\",\"metric\":1,\"to\":[\"10.0.0.1/8\"]}]", "'to'"},
-                {"[]", "[]", "[{\"interface\":\"eth1\",\"metric\":1,\"to\":[\"10.0.0.0/33\"]}]", "'to'"},
-                {"[]", "[]", "[{\"interface\":\"eth1\",\"metric\":1,\"to\":[\"127.0.0.0/8\"]}]", "'to'"},
-                {"[]", "[]", "[{\"interface\":\"eth1\",\"metric\":1,\"to\":[\"224.0.0.0/24\"]}]", "'to'"},
-                {"[]", "[]", "[{\"interface\":\"eth1\",\"metric\":1,\"to\":[7]}]", "'to'"},
-                {"[]", "[]",
-                        "[{\"interface\":\"eth1\",\"next_hop\":\"fe80::1\",\"metric\":1,\"to\":[\"10.0.0.0/"
-                        "8\"]}]",
-                        "IP version"},
-                {"[]", "[]",
-                        "[{\"interface\":\"eth1\",\"next_hop\":\"0.0.0.0\",\"metric\":1,\"to\":[\"10.0.0.0/"
-                        "8\"]}]",
-                        "'next_hop'"},
-                {"[]", "[]", "[{\"interface\":\"eth1\",\"metric\":1,\"to\":[\"10.0.0.0/8\"],\"table\":100}]",
-                        "'table' is not known"},
-                {"[]", "[]", "[{\"interface\":\"eth1\",\"metric\":1,\"to\":[\"10.0.0.0/8\"],\"protocol\":4}]",
-                        "'protocol' is not known"},
-                {"[]", "[]",
-                        "[{\"interface\":\"eth1\",\"metric\":1,\"to\":[\"10.0.0.0/8\"]},"
-                        "{\"interface\":\"eth2\",\"metric\":1,\"to\":[\"10.0.0.0/8\"]}]",
-                        "10.0.0.0/8 twice"},
-        };
+        for (size_t i = 0; i < ELEMENTS(refused_networks); i++) {
+                _cleanup_free_ char *text = xasprintf(
+                        "{\"op\":\"network.apply\",\"up\":%s,\"addresses\":%s,\"routes\":%s}",
+                        refused_networks[i].up, refused_networks[i].addresses, refused_networks[i].routes);
 
-        for (size_t i = 0; i < ELEMENTS(rows); i++) {
-                _cleanup_free_ char *text =
-                        xasprintf("{\"op\":\"network.apply\",\"up\":%s,\"addresses\":%s,\"routes\":%s}",
-                                rows[i].up, rows[i].addresses, rows[i].routes);
-
-                assert_refused(text, EBADMSG, rows[i].part);
+                assert_refused(text, EBADMSG, refused_networks[i].part);
         }
 }
 

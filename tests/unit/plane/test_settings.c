@@ -199,89 +199,86 @@ static void test_profile(void **state)
 
 #define DOMAIN "[plane]\ndomain = grid.example\n"
 
+static const struct {
+        const char *text, *wanted;
+} refused[] = {
+        {"[plane]\nlisten = 443,8443\n",
+                "the domain is missing; give --domain grid.example, say, or write domain = in "
+                "[plane] of /srv/x/etc/gridplane/gridplane.conf"},
+        {"[plane]\ndomain = 198.51.100.1\n",
+                "c:2: [plane] domain = 198.51.100.1: not a domain name; write grid.example, say"},
+        {"[plane]\ndomain = grid\n",
+                "c:2: [plane] domain = grid: a domain has a dot; write grid.example, say"},
+        {DOMAIN "colour = red\n", "c:3: [plane] colour = red: unknown key; known here: domain, listen, user"},
+        {DOMAIN "[nodes]\n", "c:3: [nodes]: unknown section"},
+        {DOMAIN "listen = 443\n", "c:3: [plane] listen = 443: two ports are needed: one for HTTPS, "
+                                  "then one for HTTPS and "
+                                  "MQTT; write 443,8443, say"},
+        {DOMAIN "listen = 443,8443,9443\n", "c:3: [plane] listen = 443,8443,9443: 9443 is a third "
+                                            "port; the first serves HTTPS and "
+                                            "the second also MQTT"},
+        {DOMAIN "listen = 443,8443,443\n", "c:3: [plane] listen = 443,8443,443: 443 is there already"},
+        {DOMAIN "listen = 443,198.51.100.1:443,8443\n",
+                "c:3: [plane] listen = 443,198.51.100.1:443,8443: 198.51.100.1:443 is there already"},
+        {DOMAIN "listen = host:443,8443\n",
+                "c:3: [plane] listen = host:443,8443: item 1, host:443, is neither a port nor "
+                "ADDRESS:PORT; write 443,8443, say"},
+        {DOMAIN "listen = 0,70000\n",
+                "c:3: [plane] listen = 0,70000: item 1, 0, is neither a port nor ADDRESS:PORT; write "
+                "443,8443, say"},
+        {DOMAIN "listen = 443,18830\n",
+                "/srv/x/etc/gridplane/gridplane.conf: port 18830 is both one of listen and the "
+                "broker's on loopback ([broker] port, 18830 by default); change one"},
+        {DOMAIN "user = a b\n",
+                "c:3: [plane] user = a b: not a user's name; or leave the key out to stay who starts "
+                "it"},
+        {DOMAIN "[profile]\nname = ../x\n",
+                "c:4: [profile] name = ../x: not a profile's name; use at most 31 letters, digits, _ "
+                "and -"},
+        {DOMAIN "[profile]\nranges = 198.51.100.0/33\n",
+                "c:4: [profile] ranges = 198.51.100.0/33: item 1 is not a range; write "
+                "198.51.100.16/28, say, separated by ;"},
+        {DOMAIN "[profile]\nrepo-addresses = repo.grid.example\n",
+                "c:4: [profile] repo-addresses = repo.grid.example: item 1 is not an address; write "
+                "198.51.100.20, say, separated by ;"},
+        {DOMAIN "[broker]\nurl = mqtt://broker.example\n",
+                "c:4: [broker] url = mqtt://broker.example: not a broker's URL; write "
+                "mqtts://broker.example:8883, say"},
+        {DOMAIN "[broker]\nurl = mqtts://broker.example\n",
+                "/srv/x/etc/gridplane/gridplane.conf: [broker] url needs certificate, key and "
+                "root-ca "
+                "beside it: what the control plane shows to that broker, and whom it believes"},
+        {DOMAIN "[broker]\nurl = mqtts://b.example\nport = 1\n",
+                "c:5: [broker] port = 1: the port of our own broker, and url names another; leave "
+                "one "
+                "of them out"},
+        {DOMAIN "[broker]\nkey =\n", "c:4: [broker] key = : a file's path is missing; or leave the key out"},
+        {DOMAIN "[registry]\nurl = https://r.example/v2/\n",
+                "c:4: [registry] url = https://r.example/v2/: not a registry's URL; write "
+                "https://registry.example, say, with no path"},
+        {DOMAIN "[registry]\nurl = https://r.example;deny all\n",
+                "c:4: [registry] url = https://r.example;deny all: not a registry's URL; write "
+                "https://registry.example, say, with no path"},
+        {DOMAIN "[broker]\nnodes = broker.example\n",
+                "/srv/x/etc/gridplane/gridplane.conf: [broker] nodes is a listener of a broker "
+                "elsewhere; name that broker by url"},
+        {DOMAIN "[broker]\nnodes = mqtts://broker.example\n",
+                "c:4: [broker] nodes = mqtts://broker.example: not a listener of the broker; write "
+                "broker.example:8884, say"},
+        {DOMAIN "[registry]\nurl = https://r.example\nkey = k\n",
+                "/srv/x/etc/gridplane/gridplane.conf: [registry] certificate and key belong "
+                "together; write both or neither"},
+        {DOMAIN "[registry]\nurl = https://r.example\nroot-ca = /a;b\n",
+                "/srv/x/etc/gridplane/gridplane.conf: [registry]: nginx cannot take a file with "
+                "quotes, controls or one of \\ $ ; { } # * ? [ ] in its name; rename it"},
+        {DOMAIN "[proxy]\nexternal = perhaps\n", "c:4: [proxy] external = perhaps: write yes or no"},
+};
+
 static void test_refused(void **state)
 {
-        static const struct {
-                const char *text, *wanted;
-        } cases[] = {
-                {"[plane]\nlisten = 443,8443\n",
-                        "the domain is missing; give --domain grid.example, say, or write domain = in "
-                        "[plane] of /srv/x/etc/gridplane/gridplane.conf"},
-                {"[plane]\ndomain = 198.51.100.1\n",
-                        "c:2: [plane] domain = 198.51.100.1: not a domain name; write grid.example, say"},
-                {"[plane]\ndomain = grid\n",
-                        "c:2: [plane] domain = grid: a domain has a dot; write grid.example, say"},
-                {DOMAIN "colour = red\n",
-                        "c:3: [plane] colour = red: unknown key; known here: domain, listen, user"},
-                {DOMAIN "[nodes]\n", "c:3: [nodes]: unknown section"},
-                {DOMAIN "listen = 443\n", "c:3: [plane] listen = 443: two ports are needed: one for HTTPS, "
-                                          "then one for HTTPS and "
-                                          "MQTT; write 443,8443, say"},
-                {DOMAIN "listen = 443,8443,9443\n", "c:3: [plane] listen = 443,8443,9443: 9443 is a third "
-                                                    "port; the first serves HTTPS and "
-                                                    "the second also MQTT"},
-                {DOMAIN "listen = 443,8443,443\n",
-                        "c:3: [plane] listen = 443,8443,443: 443 is there already"},
-                {DOMAIN "listen = 443,198.51.100.1:443,8443\n",
-                        "c:3: [plane] listen = 443,198.51.100.1:443,8443: 198.51.100.1:443 is there already"},
-                {DOMAIN "listen = host:443,8443\n",
-                        "c:3: [plane] listen = host:443,8443: item 1, host:443, is neither a port nor "
-                        "ADDRESS:PORT; write 443,8443, say"},
-                {DOMAIN "listen = 0,70000\n",
-                        "c:3: [plane] listen = 0,70000: item 1, 0, is neither a port nor ADDRESS:PORT; write "
-                        "443,8443, say"},
-                {DOMAIN "listen = 443,18830\n",
-                        "/srv/x/etc/gridplane/gridplane.conf: port 18830 is both one of listen and the "
-                        "broker's on loopback ([broker] port, 18830 by default); change one"},
-                {DOMAIN "user = a b\n",
-                        "c:3: [plane] user = a b: not a user's name; or leave the key out to stay who starts "
-                        "it"},
-                {DOMAIN "[profile]\nname = ../x\n",
-                        "c:4: [profile] name = ../x: not a profile's name; use at most 31 letters, digits, _ "
-                        "and -"},
-                {DOMAIN "[profile]\nranges = 198.51.100.0/33\n",
-                        "c:4: [profile] ranges = 198.51.100.0/33: item 1 is not a range; write "
-                        "198.51.100.16/28, say, separated by ;"},
-                {DOMAIN "[profile]\nrepo-addresses = repo.grid.example\n",
-                        "c:4: [profile] repo-addresses = repo.grid.example: item 1 is not an address; write "
-                        "198.51.100.20, say, separated by ;"},
-                {DOMAIN "[broker]\nurl = mqtt://broker.example\n",
-                        "c:4: [broker] url = mqtt://broker.example: not a broker's URL; write "
-                        "mqtts://broker.example:8883, say"},
-                {DOMAIN "[broker]\nurl = mqtts://broker.example\n",
-                        "/srv/x/etc/gridplane/gridplane.conf: [broker] url needs certificate, key and "
-                        "root-ca "
-                        "beside it: what the control plane shows to that broker, and whom it believes"},
-                {DOMAIN "[broker]\nurl = mqtts://b.example\nport = 1\n",
-                        "c:5: [broker] port = 1: the port of our own broker, and url names another; leave "
-                        "one "
-                        "of them out"},
-                {DOMAIN "[broker]\nkey =\n",
-                        "c:4: [broker] key = : a file's path is missing; or leave the key out"},
-                {DOMAIN "[registry]\nurl = https://r.example/v2/\n",
-                        "c:4: [registry] url = https://r.example/v2/: not a registry's URL; write "
-                        "https://registry.example, say, with no path"},
-                {DOMAIN "[registry]\nurl = https://r.example;deny all\n",
-                        "c:4: [registry] url = https://r.example;deny all: not a registry's URL; write "
-                        "https://registry.example, say, with no path"},
-                {DOMAIN "[broker]\nnodes = broker.example\n",
-                        "/srv/x/etc/gridplane/gridplane.conf: [broker] nodes is a listener of a broker "
-                        "elsewhere; name that broker by url"},
-                {DOMAIN "[broker]\nnodes = mqtts://broker.example\n",
-                        "c:4: [broker] nodes = mqtts://broker.example: not a listener of the broker; write "
-                        "broker.example:8884, say"},
-                {DOMAIN "[registry]\nurl = https://r.example\nkey = k\n",
-                        "/srv/x/etc/gridplane/gridplane.conf: [registry] certificate and key belong "
-                        "together; write both or neither"},
-                {DOMAIN "[registry]\nurl = https://r.example\nroot-ca = /a;b\n",
-                        "/srv/x/etc/gridplane/gridplane.conf: [registry]: nginx cannot take a file with "
-                        "quotes, controls or one of \\ $ ; { } # * ? [ ] in its name; rename it"},
-                {DOMAIN "[proxy]\nexternal = perhaps\n", "c:4: [proxy] external = perhaps: write yes or no"},
-        };
-
         (void)state;
-        for (size_t i = 0; i < ELEMENTS(cases); i++)
-                assert_refused(&at_root, cases[i].text, cases[i].wanted);
+        for (size_t i = 0; i < ELEMENTS(refused); i++)
+                assert_refused(&at_root, refused[i].text, refused[i].wanted);
 }
 
 static void test_refused_options(void **state)
