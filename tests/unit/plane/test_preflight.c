@@ -4,6 +4,7 @@
 
 #include "../scaffold.h"
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/file.h"
 #include "base/folder.h"
 
@@ -19,7 +20,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 static struct world w;
@@ -29,11 +29,6 @@ static int set_up(void **state)
         (void)state;
         scaffold_enter_namespace();
         return 0;
-}
-
-static int64_t now_ms(void)
-{
-        return (int64_t)time(NULL) * 1000;
 }
 
 /* The text of the first such finding, "" for none. */
@@ -56,7 +51,7 @@ static const char *find(const char *code, int64_t at_ms)
 static size_t fatal_count(void)
 {
         struct finding *found = NULL;
-        size_t count = preflight(&w.settings, now_ms(), &found), fatal = 0;
+        size_t count = preflight(&w.settings, clock_unix_ms(), &found), fatal = 0;
 
         for (size_t i = 0; i < count; i++)
                 if (found[i].fatal) {
@@ -96,19 +91,20 @@ static void test_ports(void **state)
         (void)state;
         world_init(&w);
         fd = listen_on("127.0.0.1", WORLD_HTTPS);
-        assert_non_null(
-                strstr(find("port.taken", now_ms()), "0.0.0.0:1443 is taken by test_preflight (process "));
+        assert_non_null(strstr(
+                find("port.taken", clock_unix_ms()), "0.0.0.0:1443 is taken by test_preflight (process "));
         close(fd);
         fd = listen_on("127.0.0.2", 18830); /* where nobody of ours listens */
-        assert_string_equal(find("port.taken", now_ms()), "");
+        assert_string_equal(find("port.taken", clock_unix_ms()), "");
         close(fd);
         fd = listen_on("0.0.0.0", 18830);
-        assert_non_null(strstr(find("port.taken", now_ms()), "127.0.0.1:18830 is taken by test_preflight"));
+        assert_non_null(
+                strstr(find("port.taken", clock_unix_ms()), "127.0.0.1:18830 is taken by test_preflight"));
         close(fd);
         inet_addr_parse("203.0.113.9", &w.settings.mixed[0].address);
-        assert_non_null(strstr(find("address.missing", now_ms()), "203.0.113.9:1444"));
+        assert_non_null(strstr(find("address.missing", clock_unix_ms()), "203.0.113.9:1444"));
         w.settings.https[0].port = 40000;
-        assert_non_null(strstr(find("port.ephemeral", now_ms()), "port 40000"));
+        assert_non_null(strstr(find("port.ephemeral", clock_unix_ms()), "port 40000"));
         world_done(&w);
 }
 
@@ -119,10 +115,10 @@ static void test_clock_and_certificates(void **state)
         (void)state;
         world_init(&w);
         assert_non_null(strstr(find("clock.wrong", INT64_C(1000) * 86400 * 1000), "1972-09-27"));
-        assert_non_null(strstr(find("clock.wrong", now_ms() - year_ms / 2), "the root certificate"));
-        assert_string_equal(find("certificate.expiring", now_ms()), "");
-        assert_non_null(strstr(find("certificate.expiring", now_ms() + 6 * year_ms), "intermediate"));
-        assert_non_null(strstr(find("certificate.expiring", now_ms() + 6 * year_ms), "ended"));
+        assert_non_null(strstr(find("clock.wrong", clock_unix_ms() - year_ms / 2), "the root certificate"));
+        assert_string_equal(find("certificate.expiring", clock_unix_ms()), "");
+        assert_non_null(strstr(find("certificate.expiring", clock_unix_ms() + 6 * year_ms), "intermediate"));
+        assert_non_null(strstr(find("certificate.expiring", clock_unix_ms() + 6 * year_ms), "ended"));
         world_done(&w);
 }
 
@@ -139,22 +135,22 @@ static void test_outside_broker(void **state)
         w.settings.broker_key = strdup(w.node_key[0]);
         assert_int_equal(chmod(w.node_key[0], 0600), 0);
         w.settings.broker_root_ca = strdup(ca_root_path(w.ca));
-        assert_non_null(strstr(find("certificate.unreadable", now_ms()), "/nonexistent.crt"));
+        assert_non_null(strstr(find("certificate.unreadable", clock_unix_ms()), "/nonexistent.crt"));
         free(w.settings.broker_certificate);
         w.settings.broker_certificate = strdup(w.node_certificate[0]);
-        assert_string_equal(find("certificate.unreadable", now_ms()), "");
-        assert_non_null(strstr(find("part.unreachable", now_ms()), "broker at 127.0.0.1"));
-        assert_non_null(strstr(
-                find("certificate.expiring", now_ms() + INT64_C(80) * 86400 * 1000), "outside broker"));
+        assert_string_equal(find("certificate.unreadable", clock_unix_ms()), "");
+        assert_non_null(strstr(find("part.unreachable", clock_unix_ms()), "broker at 127.0.0.1"));
+        assert_non_null(strstr(find("certificate.expiring", clock_unix_ms() + INT64_C(80) * 86400 * 1000),
+                "outside broker"));
         assert_int_equal(chmod(w.node_key[0], 0644), 0);
-        assert_non_null(strstr(find("certificate.unreadable", now_ms()), "chmod 600"));
+        assert_non_null(strstr(find("certificate.unreadable", clock_unix_ms()), "chmod 600"));
         fd = listen_on("127.0.0.1", 18840); /* and says nothing */
-        assert_string_equal(find("part.unreachable", now_ms()), "");
-        assert_non_null(strstr(find("part.refused", now_ms()), "do not believe each other"));
+        assert_string_equal(find("part.unreachable", clock_unix_ms()), "");
+        assert_non_null(strstr(find("part.refused", clock_unix_ms()), "do not believe each other"));
         close(fd);
         free(w.settings.broker_host);
         w.settings.broker_host = strdup("broker.invalid");
-        assert_non_null(strstr(find("part.unknown", now_ms()), "broker.invalid cannot be looked up"));
+        assert_non_null(strstr(find("part.unknown", clock_unix_ms()), "broker.invalid cannot be looked up"));
         world_done(&w);
 }
 
@@ -167,12 +163,12 @@ static void test_outside_registry(void **state)
         w.settings.registry_url = strdup("http://127.0.0.1:18841");
         w.settings.registry_host = strdup("127.0.0.1");
         w.settings.registry_port = 18841;
-        assert_non_null(strstr(find("part.unreachable", now_ms()), "registry at 127.0.0.1"));
+        assert_non_null(strstr(find("part.unreachable", clock_unix_ms()), "registry at 127.0.0.1"));
         fd = listen_on("127.0.0.1", 18841);
-        assert_string_equal(find("part.unreachable", now_ms()), "");
+        assert_string_equal(find("part.unreachable", clock_unix_ms()), "");
         close(fd);
         w.settings.registry_root_ca = strdup("/nonexistent.pem");
-        assert_non_null(strstr(find("certificate.unreadable", now_ms()), "/nonexistent.pem"));
+        assert_non_null(strstr(find("certificate.unreadable", clock_unix_ms()), "/nonexistent.pem"));
         world_done(&w);
 }
 
@@ -183,16 +179,16 @@ static void test_folders_and_user(void **state)
         (void)state;
         world_init(&w);
         assert_int_equal(chmod(w.settings.paths.state, 0777), 0);
-        assert_non_null(strstr(find("folder.refused", now_ms()), "mode 0777"));
+        assert_non_null(strstr(find("folder.refused", clock_unix_ms()), "mode 0777"));
         assert_int_equal(chmod(w.settings.paths.state, 0700), 0);
         snprintf(elsewhere, sizeof(elsewhere), "%s.moved", w.settings.paths.state);
         assert_int_equal(rename(w.settings.paths.state, elsewhere), 0);
         assert_int_equal(symlink(elsewhere, w.settings.paths.state), 0);
-        assert_non_null(strstr(find("folder.refused", now_ms()), "symbolic link"));
+        assert_non_null(strstr(find("folder.refused", clock_unix_ms()), "symbolic link"));
         assert_int_equal(unlink(w.settings.paths.state), 0);
         assert_int_equal(rename(elsewhere, w.settings.paths.state), 0);
         w.settings.user = strdup("nobody-of-that-name");
-        assert_non_null(strstr(find("user.unknown", now_ms()), "nobody-of-that-name"));
+        assert_non_null(strstr(find("user.unknown", clock_unix_ms()), "nobody-of-that-name"));
         world_done(&w);
 }
 
@@ -213,14 +209,14 @@ static void test_programs(void **state)
         world_init(&w);
         setenv("PATH", w.root, 1);
         write_program(w.root, "mosquitto", "mosquitto version 1.6.9");
-        assert_non_null(
-                strstr(find("program.version", now_ms()), "mosquitto is version 1.6.9, and 2.0.0 is needed"));
+        assert_non_null(strstr(
+                find("program.version", clock_unix_ms()), "mosquitto is version 1.6.9, and 2.0.0 is needed"));
         write_program(w.root, "mosquitto", "hello");
-        assert_non_null(strstr(find("program.version", now_ms()), "does not tell its version"));
+        assert_non_null(strstr(find("program.version", clock_unix_ms()), "does not tell its version"));
         write_program(w.root, "mosquitto", "mosquitto version 2.0.11");
-        assert_string_equal(find("program.version", now_ms()), "");
+        assert_string_equal(find("program.version", clock_unix_ms()), "");
         write_program(w.root, "nginx", "nginx version: nginx/1.26.0 --with-http_ssl_module");
-        assert_non_null(strstr(find("program.module", now_ms()), "was built without"));
+        assert_non_null(strstr(find("program.module", clock_unix_ms()), "was built without"));
         setenv("PATH", before, 1);
         world_done(&w);
 }
@@ -249,9 +245,9 @@ static void test_killed_when_asked(void **state)
         world_init(&w);
         setenv("PATH", w.root, 1);
         write_victim(w.root, "mosquitto", 2, "mosquitto version 2.0.11");
-        assert_string_equal(find("program.version", now_ms()), "");
+        assert_string_equal(find("program.version", clock_unix_ms()), "");
         write_victim(w.root, "mosquitto", 99, "mosquitto version 2.0.11");
-        found = find("program.version", now_ms());
+        found = find("program.version", clock_unix_ms());
         assert_non_null(strstr(found, "was ended by signal 9 (Killed) each of 3 times"));
         assert_non_null(strstr(found, "mosquitto does not tell its version (-h)"));
         setenv("PATH", before, 1);
