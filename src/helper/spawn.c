@@ -1,7 +1,7 @@
 #include "helper/spawn.h"
 
+#include "base/alloc.h"
 #include "base/cleanup.h"
-#include "base/text.h"
 
 #include <errno.h>
 #include <fcntl.h>
