@@ -296,3 +296,44 @@ void endpoint_from_sockaddr(const struct sockaddr *sa, struct endpoint *ret)
                 ret->port = ntohs(in6->sin6_port);
         }
 }
+
+/* ---- the order of attempts ---- */
+
+static bool same_network(const struct inet_addr *a, const struct inet_addr *b)
+{
+        struct cidr network = {.address = *a, .prefix = a->family == AF_INET ? 24 : 48};
+
+        return cidr_contains(&network, b);
+}
+
+static bool is_repetition(const struct inet_addr *addresses, size_t index)
+{
+        for (size_t i = 0; i < index; i++)
+                if (inet_addr_equal(&addresses[i], &addresses[index]))
+                        return true;
+        return false;
+}
+
+/* How many of its network come before it. */
+static size_t rank_in_network(const struct inet_addr *addresses, size_t index)
+{
+        size_t rank = 0;
+
+        for (size_t i = 0; i < index; i++)
+                rank += inet_addr_is_set(&addresses[i]) && !is_repetition(addresses, i) &&
+                        same_network(&addresses[i], &addresses[index]);
+        return rank;
+}
+
+size_t inet_addr_alternate(
+        struct inet_addr *ret, size_t maximum, const struct inet_addr *addresses, size_t count)
+{
+        size_t placed = 0;
+
+        for (size_t rank = 0; rank < count; rank++)
+                for (size_t i = 0; i < count && placed < maximum; i++)
+                        if (inet_addr_is_set(&addresses[i]) && !is_repetition(addresses, i) &&
+                                rank_in_network(addresses, i) == rank)
+                                ret[placed++] = addresses[i];
+        return placed;
+}

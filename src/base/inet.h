@@ -33,6 +33,11 @@ const char *inet_addr_format(const struct inet_addr *a, char ret[INET_ADDR_TEXT]
 bool inet_addr_equal(const struct inet_addr *a, const struct inet_addr *b);
 int inet_addr_compare(const struct inet_addr *a, const struct inet_addr *b); /* for qsort */
 bool inet_addr_is_set(const struct inet_addr *a);
+/* In the order in which to try them: the first of each network (/24, /48), then the second of each, and so
+ * on, since one network may be blocked as a whole. Unset ones and repetitions are left out. At most `maximum`
+ * go into ret; returns how many. */
+size_t inet_addr_alternate(
+        struct inet_addr *ret, size_t maximum, const struct inet_addr *addresses, size_t count);
 bool inet_addr_is_loopback(const struct inet_addr *a);
 bool inet_addr_is_link_local(const struct inet_addr *a);
 /* Why an address cannot be a public service (RFC 6890, 1918, 6598): "loopback", "private", "link-local",

@@ -44,8 +44,9 @@ void budget_set_plan(struct budget *b, const struct budget_plan *p);
 /* How much may be moved now: up to `wanted`, 0 to `wanted`, taken at once. *ret_wait_ms: when to ask again
  * where it was less than wanted. `now_ms` is CLOCK_BOOTTIME. */
 size_t budget_take(struct budget *b, enum budget_class c, size_t wanted, double now_ms, double *ret_wait_ms);
+uint64_t budget_limit(const struct budget *b);         /* bytes per second at present; 0: none */
 void budget_give_back(struct budget *b, size_t bytes); /* taken and not used */
-/* What was moved in truth lately, all processes together, by class; for status and for the ETA of what is to
+/* What was moved in truth lately, all processes together; for status and for the ETA of what is to
  * come: an average over some ten seconds of activity. 0: nothing measured yet. */
-void budget_moved(struct budget *b, enum budget_class c, size_t bytes, double now_ms);
+void budget_moved(struct budget *b, size_t bytes, double now_ms);
 uint64_t budget_rate_seen(const struct budget *b);

@@ -1,6 +1,7 @@
 #include "net/http_engine.h"
 
 #include "base/alloc.h"
+#include "base/timer.h"
 
 #include <errno.h>
 #include <stdbool.h>
@@ -20,7 +21,7 @@ struct watch {
         struct http_engine *engine;
         struct watch *previous, *next;
         struct transfer *transfer;
-        sd_event_source *io;
+        sd_event_source *io, *hold;
 };
 
 struct http_engine {
@@ -66,6 +67,7 @@ static void drop_watch(struct watch *w)
         if (w->next)
                 w->next->previous = w->previous;
         sd_event_source_disable_unref(w->io);
+        sd_event_source_disable_unref(w->hold);
         free(w);
 }
 
@@ -89,6 +91,30 @@ static void report_done(struct http_engine *e)
         }
 }
 
+static int end_hold(sd_event_source *source, uint64_t usec, void *userdata)
+{
+        struct watch *w = userdata;
+
+        (void)source, (void)usec;
+        return sd_event_source_set_enabled(w->io, SD_EVENT_ON);
+}
+
+/* True: the socket is left alone for now. */
+static bool is_held(struct watch *w)
+{
+        const struct http_engine_handlers *h = w->transfer ? &w->transfer->handlers : NULL;
+        double wait_ms = h && h->on_turn ? h->on_turn(h->userdata) : 0;
+
+        if (wait_ms <= 0 || sd_event_source_set_enabled(w->io, SD_EVENT_OFF) < 0)
+                return false;
+        timer_arm(w->engine->event, &w->hold, wait_ms, end_hold, w);
+        if (w->hold)
+                return true;
+        /* Without a timer nobody would wake it. */
+        sd_event_source_set_enabled(w->io, SD_EVENT_ON);
+        return false;
+}
+
 static int on_io(sd_event_source *source, int fd, uint32_t events, void *userdata)
 {
         struct watch *w = userdata;
@@ -96,6 +122,8 @@ static int on_io(sd_event_source *source, int fd, uint32_t events, void *userdat
         int flags = 0, running;
 
         (void)source;
+        if (is_held(w))
+                return 0;
         if (w->transfer && w->transfer->handlers.on_ready)
                 w->transfer->handlers.on_ready(fd, events, w->transfer->handlers.userdata);
         if (events & (EPOLLIN | EPOLLHUP))

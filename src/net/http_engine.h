@@ -16,6 +16,10 @@ struct http_engine_handlers {
          * and to empty the error queue (IP_RECVERR), which epoll(7) reports until that is done. May be NULL.
          */
         void (*on_ready)(int fd, uint32_t epoll_events, void *userdata);
+        /* Asked before libcurl may use the socket: milliseconds for which it is to be left alone, so that
+         * what the peer sends waits in the kernel and TCP slows it down. 0: go on. May be NULL. A paused
+         * transfer of HTTP/2 would go on filling memory with what its window allows. */
+        double (*on_turn)(void *userdata);
         void *userdata;
         int priority; /* of its events, as in sd_event_source_set_priority(3): lower comes first */
 };

@@ -5,12 +5,11 @@
 #include "base/clock.h"
 #include "base/json.h"
 #include "base/text.h"
-#include "base/version.h"
+#include "net/dial.h"
 #include "net/https_failure.h"
 
 #include <curl/curl.h>
 #include <errno.h>
-#include <net/if.h>
 #include <openssl/err.h>
 #include <string.h>
 
@@ -47,38 +46,13 @@ void https_answer_done(struct https_answer *a)
 
 /* ---- callbacks ---- */
 
-static int bind_source(int fd, sa_family_t family, const struct https_request *r)
-{
-        struct endpoint from = {.address = r->source};
-        struct sockaddr_storage sa;
-        socklen_t length;
-
-        /* Unprivileged, the routes choose: the source address stays. */
-        if (r->device &&
-                setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, r->device,
-                        (socklen_t)strnlen(r->device, IFNAMSIZ)) < 0 &&
-                errno != EPERM)
-                return -errno;
-        if (r->source.family != family)
-                return 0;
-        length = endpoint_to_sockaddr(&from, &sa);
-        return bind(fd, (struct sockaddr *)&sa, length) < 0 ? -errno : 0;
-}
-
 static curl_socket_t open_socket(void *userdata, curlsocktype purpose, struct curl_sockaddr *address)
 {
         struct attempt *a = userdata;
-        _cleanup_close_ int fd = -1;
-        int r;
+        int fd = dial_socket(address, &a->request->source, a->request->device, &a->failure);
 
         (void)purpose;
-        fd = socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
-        r = fd < 0 ? -errno : bind_source(fd, (sa_family_t)address->family, a->request);
-        if (r < 0) {
-                https_failure_source(&a->failure, -r, &a->request->source, a->request->device);
-                return CURL_SOCKET_BAD;
-        }
-        return TAKE_FD(fd);
+        return fd < 0 ? CURL_SOCKET_BAD : fd;
 }
 
 /* libcurl's own times say that a connection was made only when TLS is through, too. */
@@ -183,17 +157,6 @@ static int check_request(const struct https_request *r, struct error *ret_error)
         return 0;
 }
 
-/* "http://ADDRESS:PORT": by name it would be looked up by libcurl, of servers that nobody chose. */
-static int check_proxy(const char *proxy, struct error *ret_error)
-{
-        struct endpoint e;
-
-        if (str_starts_with(proxy, "http://") && endpoint_parse(proxy + 7, &e) == 0 && e.port)
-                return 0;
-        return error_set(ret_error, EINVAL, "http.bad-proxy",
-                "the proxy %.200s cannot be used: http://ADDRESS:PORT is needed", proxy);
-}
-
 static struct curl_slist *make_headers(const struct https_request *r)
 {
         struct curl_slist *list =
@@ -210,22 +173,6 @@ static struct curl_slist *make_headers(const struct https_request *r)
         if (!list)
                 abort();
         return list;
-}
-
-static void apply_tls(struct attempt *a)
-{
-        CURL *c = a->easy;
-
-        /* No store of the system is read: it would trust what must not be trusted. */
-        curl_easy_setopt(c, CURLOPT_CAINFO, NULL);
-        curl_easy_setopt(c, CURLOPT_CAPATH, NULL);
-        curl_easy_setopt(c, CURLOPT_SSL_VERIFYPEER, 1L);
-        curl_easy_setopt(c, CURLOPT_SSL_VERIFYHOST, 0L); /* judge() does */
-        curl_easy_setopt(c, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
-        curl_easy_setopt(c, CURLOPT_SSL_EC_CURVES, "X25519:P-256:P-384");
-        curl_easy_setopt(c, CURLOPT_SSL_SESSIONID_CACHE, 0L);
-        curl_easy_setopt(c, CURLOPT_SSL_CTX_FUNCTION, set_context);
-        curl_easy_setopt(c, CURLOPT_SSL_CTX_DATA, a);
 }
 
 static void apply_callbacks(struct attempt *a)
@@ -245,26 +192,16 @@ static void apply_callbacks(struct attempt *a)
 static void apply_request(struct attempt *a, const struct curl_slist *headers, double share_ms)
 {
         const struct https_request *r = a->request;
-        struct inet_addr literal;
-        bool is_v6 = inet_addr_parse(r->host, &literal) == 0 && literal.family == AF_INET6;
-        _cleanup_free_ char *url = xasprintf(
-                "https://%s%s%s:%u%s", is_v6 ? "[" : "", r->host, is_v6 ? "]" : "", r->port, r->path);
+        _cleanup_free_ char *url = dial_url(r->host, r->port, r->path);
         CURL *c = a->easy;
 
+        dial_apply(c, r->proxy);
         curl_easy_setopt(c, CURLOPT_URL, url);
-        curl_easy_setopt(c, CURLOPT_PROTOCOLS_STR, "https");
-        curl_easy_setopt(c, CURLOPT_PATH_AS_IS, 1L);
         curl_easy_setopt(c, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
-        curl_easy_setopt(c, CURLOPT_USERAGENT, "gridnode/" GRIDNODE_VERSION);
-        curl_easy_setopt(c, CURLOPT_FOLLOWLOCATION, 0L);
         curl_easy_setopt(c, CURLOPT_HTTPHEADER, headers);
-        curl_easy_setopt(c, CURLOPT_NOSIGNAL, 1L);
         curl_easy_setopt(c, CURLOPT_FRESH_CONNECT, 1L);
         curl_easy_setopt(c, CURLOPT_FORBID_REUSE, 1L);
         curl_easy_setopt(c, CURLOPT_TIMEOUT_MS, (long)share_ms);
-        /* Empty values, or libcurl asks the environment. */
-        curl_easy_setopt(c, CURLOPT_PROXY, r->proxy ? r->proxy : "");
-        curl_easy_setopt(c, CURLOPT_NOPROXY, "");
         if (r->body) {
                 curl_easy_setopt(c, CURLOPT_POSTFIELDSIZE, (long)strlen(r->body));
                 curl_easy_setopt(c, CURLOPT_POSTFIELDS, r->body);
@@ -273,7 +210,8 @@ static void apply_request(struct attempt *a, const struct curl_slist *headers, d
                 curl_easy_setopt(c, CURLOPT_NOBODY, 1L);
         else
                 curl_easy_setopt(c, CURLOPT_CUSTOMREQUEST, r->method);
-        apply_tls(a);
+        curl_easy_setopt(c, CURLOPT_SSL_CTX_FUNCTION, set_context);
+        curl_easy_setopt(c, CURLOPT_SSL_CTX_DATA, a);
         apply_callbacks(a);
 }
 
@@ -377,7 +315,7 @@ int https_exchange(const struct https_request *r, struct https_answer *ret, stru
         int e = check_request(r, ret_error);
 
         if (e == 0 && r->proxy)
-                e = check_proxy(r->proxy, ret_error);
+                e = dial_check_proxy(r->proxy, ret_error);
         if (e < 0)
                 return e;
         /* Never undone: curl_global_cleanup would take OpenSSL's state with it, which others use too. */

@@ -17,7 +17,6 @@ struct resolver_options {
         size_t server_count;
         struct inet_addr source; /* unset: the kernel chooses */
         const char *device;      /* SO_BINDTODEVICE where permitted; NULL: by route */
-        double timeout_ms;       /* of one question, all servers; default 4000 */
 };
 int resolver_new(
         sd_event *event, const struct resolver_options *o, struct resolver **ret, struct error *ret_error);

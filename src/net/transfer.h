@@ -103,12 +103,13 @@ struct transfer_request {
         /* Where ETag and Last-Modified of partial data are kept, so that If-Range can be asked across a
          * restart; NULL: nowhere, and only data that `sha256` can vouch for are resumed. */
         const char *path_validator;
-        mode_t mode;                       /* of a new file; 0: 0644 */
-        const char *sha256;                /* hex, lower case; NULL: not known */
-        uint64_t size;                     /* expected; 0: not known. More than this ends the transfer */
-        uint64_t maximum_bytes;            /* 0: no bound */
-        int64_t modified_since_unix;       /* If-Modified-Since; 0: none */
-        const char *body_path;             /* PUT, POST: the file that is sent */
+        mode_t mode;                 /* of a new file; 0: 0644 */
+        const char *sha256;          /* hex, lower case; NULL: not known */
+        bool hash_is_callers;        /* it vouches for what is resumed, but the caller compares it himself */
+        uint64_t size;               /* expected; 0: not known. More than this ends the transfer */
+        uint64_t maximum_bytes;      /* 0: no bound */
+        int64_t modified_since_unix; /* If-Modified-Since; 0: none */
+        const char *body_path;       /* PUT, POST: the file that is sent */
         uint64_t body_offset, body_length; /* length 0: to its end */
         size_t answer_maximum; /* > 0: the answer is kept in memory (view of on_done), not in a file */
         double deadline_ms;    /* of all attempts; 0: never given up */
@@ -134,7 +135,8 @@ struct transfer_handlers {
                 void *userdata);
         void *userdata;
 };
-/* What it needs of the request is copied. 0, or -EINVAL. */
+/* Nothing of this header but transfer_view is to be called from within on_progress and on_start; the engine
+ * is not to be freed from within a callback. What it needs of the request is copied. 0, or -EINVAL. */
 int transfer_start(struct transfer_engine *e, const struct transfer_request *r,
         const struct transfer_handlers *h, struct transfer **ret, struct error *ret_error);
 void transfer_view(const struct transfer *t, struct transfer_view *ret);

@@ -81,51 +81,11 @@ static void enter_state(struct channel *c, enum channel_state state, const struc
 
 /* ---- addresses ---- */
 
-static bool same_network(const struct inet_addr *a, const struct inet_addr *b)
-{
-        struct cidr network = {.address = *a, .prefix = a->family == AF_INET ? 24 : 48};
-
-        return cidr_contains(&network, b);
-}
-
-/* How many of its network come before it. */
-static size_t rank_in_network(const struct inet_addr *addresses, size_t index)
-{
-        size_t rank = 0;
-
-        for (size_t i = 0; i < index; i++)
-                rank += same_network(&addresses[i], &addresses[index]);
-        return rank;
-}
-
-/* The first of each network, then the second of each, and so on. */
-static void alternate(struct inet_addr *ret, const struct inet_addr *addresses, size_t count)
-{
-        size_t placed = 0;
-
-        for (size_t rank = 0; placed < count; rank++)
-                for (size_t i = 0; i < count; i++)
-                        if (rank_in_network(addresses, i) == rank)
-                                ret[placed++] = addresses[i];
-}
-
-static bool contains(const struct inet_addr *addresses, size_t count, const struct inet_addr *a)
-{
-        for (size_t i = 0; i < count; i++)
-                if (inet_addr_equal(&addresses[i], a))
-                        return true;
-        return false;
-}
-
 void channel_set_addresses(struct channel *c, const struct inet_addr *addresses, size_t count)
 {
-        struct inet_addr given[CHANNEL_MAX_ADDRESSES], ordered[CHANNEL_MAX_ADDRESSES];
-        size_t n = 0;
+        struct inet_addr ordered[CHANNEL_MAX_ADDRESSES];
+        size_t n = inet_addr_alternate(ordered, CHANNEL_MAX_ADDRESSES, addresses, count);
 
-        for (size_t i = 0; i < count && n < CHANNEL_MAX_ADDRESSES; i++)
-                if (inet_addr_is_set(&addresses[i]) && !contains(given, n, &addresses[i]))
-                        given[n++] = addresses[i];
-        alternate(ordered, given, n);
         /* DNS that is dead takes nothing away that was known. */
         if (n == 0 || (n == c->address_count && memcmp(ordered, c->addresses, n * sizeof *ordered) == 0))
                 return;

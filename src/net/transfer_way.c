@@ -1,0 +1,221 @@
+#include "net/transfer_internal.h"
+
+#include "base/alloc.h"
+#include "base/cleanup.h"
+#include "base/text.h"
+#include "base/timer.h"
+
+#include <string.h>
+
+#define FIRST_RETURN_MS 5000.0
+
+/* ---- the order of endpoints ---- */
+
+static void add(struct way_round *w, const struct inet_addr *list, size_t count, uint16_t port)
+{
+        for (size_t i = 0; i < count && w->count < MAX_CANDIDATES; i++)
+                w->list[w->count++] = (struct endpoint){.address = list[i], .port = port};
+}
+
+/* The one that worked last comes first. */
+static void prefer(struct inet_addr *list, size_t count, const struct inet_addr *good)
+{
+        for (size_t i = 1; i < count; i++)
+                if (inet_addr_equal(&list[i], good)) {
+                        memmove(&list[1], &list[0], i * sizeof(*list));
+                        list[0] = *good;
+                        return;
+                }
+}
+
+/* Of the host, and where it answers nothing, of the profile. */
+static size_t order(const struct transfer_engine *e, const struct inet_addr *addresses, size_t count,
+        struct inet_addr ret[RESOLVER_MAX_ADDRESSES])
+{
+        struct inet_addr all[2 * RESOLVER_MAX_ADDRESSES];
+        size_t n = 0;
+
+        for (size_t i = 0; i < count && n < RESOLVER_MAX_ADDRESSES; i++)
+                all[n++] = addresses[i];
+        for (size_t i = 0; i < e->known_count && n < ELEMENTS(all); i++)
+                all[n++] = e->known[i];
+        n = inet_addr_alternate(ret, RESOLVER_MAX_ADDRESSES, all, n);
+        prefer(ret, n, &e->good);
+        return n;
+}
+
+static void watch_return(struct transfer_engine *e, const char *host, uint16_t port);
+
+/* The daemon knows that no address answers. */
+static bool is_failed(const struct transfer_engine *e)
+{
+        const struct way_view *v = e->has_ways && e->service ? ways_find(&e->ways, e->service) : NULL;
+
+        return v && str_equal(v->state, "failed");
+}
+
+void way_plan(struct transfer_engine *e, uint16_t port, const struct inet_addr *addresses, size_t count,
+        const struct inet_addr *others, size_t other_count, struct way_round *ret)
+{
+        struct inet_addr own[RESOLVER_MAX_ADDRESSES], all[2 * RESOLVER_MAX_ADDRESSES], each[MAX_CANDIDATES];
+        size_t n = order(e, addresses, count, own), all_count, each_count;
+        bool may_fall_back = e->fallback != TRANSFER_FALLBACK_NONE && e->fallback_port != port;
+        bool is_blocked = e->on_fallback || is_failed(e);
+
+        *ret = (struct way_round){0};
+        if (!may_fall_back) {
+                add(ret, own, n, port);
+                return;
+        }
+        memcpy(all, own, n * sizeof(*own));
+        all_count = n;
+        for (size_t i = 0; i < other_count && all_count < ELEMENTS(all); i++)
+                all[all_count++] = others[i];
+        each_count = inet_addr_alternate(each, ELEMENTS(each), all, all_count);
+        prefer(each, each_count, &e->good);
+        /* As long as the port is known to be blocked, the other comes first; the return is tried apart. */
+        if (!is_blocked)
+                add(ret, own, n, port);
+        add(ret, each, each_count, e->fallback_port);
+        if (is_blocked)
+                add(ret, own, n, port);
+}
+
+bool way_is_fallback(const struct transfer_engine *e, uint16_t port, const struct endpoint *to)
+{
+        return to->port == e->fallback_port && to->port != port;
+}
+
+void way_worked(struct transfer_engine *e, const char *host, uint16_t port, const struct endpoint *to)
+{
+        e->good = to->address;
+        e->on_fallback = way_is_fallback(e, port, to);
+        if (e->on_fallback)
+                watch_return(e, host, port);
+        else
+                way_stop(e);
+}
+
+void way_failed(struct transfer_engine *e, const struct endpoint *to)
+{
+        if (inet_addr_equal(&e->good, &to->address))
+                e->good = (struct inet_addr){0};
+}
+
+const struct way_view *way_cause(const struct transfer_engine *e)
+{
+        const struct way_view *v = e->has_ways && e->service ? ways_find(&e->ways, e->service) : NULL;
+
+        return v && v->summary[0] && !str_equal(v->state, "ok") ? v : NULL;
+}
+
+/* ---- whether the port answers again ---- */
+
+static void try_return(struct transfer_engine *e);
+
+static void end_try(struct transfer_engine *e)
+{
+        if (!e->back.attempt.easy)
+                return;
+        http_engine_remove(e->http, e->back.attempt.easy);
+        attempt_undial(&e->back.attempt);
+}
+
+static int on_return_time(sd_event_source *source, uint64_t usec, void *userdata)
+{
+        (void)source, (void)usec;
+        try_return(userdata);
+        return 0;
+}
+
+/* What goes by the fallback goes on here, from the byte where it is; what is nearly done ends there. */
+static void return_all(struct transfer_engine *e)
+{
+        e->on_fallback = false;
+        for (struct transfer *t = e->transfers, *next; t; t = next) {
+                next = t->next;
+                if (t->attempt && way_is_fallback(e, t->request.port, &t->attempt->to) &&
+                        (t->view.size == 0 || t->view.size - t->view.bytes > TRANSFER_SYNC_BYTES / 4) &&
+                        !t->request.body_path) {
+                        attempt_stop(t);
+                        transfer_try_now(t);
+                } else if (!t->attempt)
+                        transfer_try_now(t);
+        }
+}
+
+static void on_tried(CURL *easy, CURLcode code, void *userdata)
+{
+        struct transfer_engine *e = userdata;
+
+        (void)easy;
+        attempt_undial(&e->back.attempt);
+        if (code == CURLE_OK) {
+                e->back.timer = sd_event_source_disable_unref(e->back.timer);
+                return_all(e);
+                return;
+        }
+        timer_arm(e->event, &e->back.timer, TRANSFER_RETURN_MS, on_return_time, e);
+}
+
+/* The addresses of whoever goes by the fallback now; they take turns. */
+static bool next_address(struct transfer_engine *e, struct endpoint *ret)
+{
+        struct inet_addr list[RESOLVER_MAX_ADDRESSES];
+        size_t count = 0;
+
+        for (struct transfer *t = e->transfers; t && count == 0; t = t->next)
+                if (str_equal(t->request.host, e->back.host))
+                        count = order(e, t->addresses, t->address_count, list);
+        if (count == 0 && !e->proxy)
+                return false;
+        *ret = (struct endpoint){.port = e->back.port};
+        if (!e->proxy)
+                ret->address = list[e->back.next++ % count];
+        return true;
+}
+
+static void try_return(struct transfer_engine *e)
+{
+        struct http_engine_handlers h = {.on_done = on_tried, .userdata = e};
+        CURL *easy;
+
+        end_try(e);
+        e->back.attempt = (struct attempt){.fd = -1};
+        if (!next_address(e, &e->back.attempt.to)) {
+                /* Nobody transfers: the next attempt tries the port first. */
+                e->on_fallback = false;
+                way_stop(e);
+                return;
+        }
+        attempt_dial(&e->back.attempt, e, e->back.host, e->back.port, "/", false);
+        easy = e->back.attempt.easy;
+        curl_easy_setopt(easy, CURLOPT_CONNECT_ONLY, 1L);
+        curl_easy_setopt(easy, CURLOPT_FRESH_CONNECT, 1L);
+        curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, (long)TLS_PATIENCE_MS);
+        if (http_engine_add(e->http, easy, &h) < 0)
+                end_try(e);
+        timer_arm(e->event, &e->back.timer, TRANSFER_RETURN_MS, on_return_time, e);
+}
+
+static void watch_return(struct transfer_engine *e, const char *host, uint16_t port)
+{
+        if (e->back.timer)
+                return;
+        free(e->back.host);
+        e->back.host = xstrdup(host);
+        e->back.port = port;
+        timer_arm(e->event, &e->back.timer, FIRST_RETURN_MS, on_return_time, e);
+}
+
+void way_try_return_now(struct transfer_engine *e)
+{
+        if (e->back.timer && !e->back.attempt.easy)
+                timer_arm(e->event, &e->back.timer, 0, on_return_time, e);
+}
+
+void way_stop(struct transfer_engine *e)
+{
+        e->back.timer = sd_event_source_disable_unref(e->back.timer);
+        end_try(e);
+}
