@@ -234,8 +234,8 @@ static void on_published(int message_id, bool is_heard, void *userdata)
 
 /* ---- an attempt ---- */
 
-/* What the broker tells of us when we are gone. */
-static char *make_will(const struct channel *c)
+/* What is told of us when we are gone, by the broker or by ourselves. */
+static char *make_farewell(const struct channel *c, const char *why)
 {
         struct wire_status s = {.since_unix_ms = clock_unix_ms()};
         json_t *j;
@@ -243,7 +243,7 @@ static char *make_will(const struct channel *c)
 
         str_copy(s.epoch, sizeof s.epoch, store_epoch(c->store));
         str_copy(s.version, sizeof s.version, GRIDNODE_VERSION);
-        str_copy(s.reason, sizeof s.reason, "the connection was lost");
+        str_copy(s.reason, sizeof s.reason, why);
         j = wire_status_to_json(&s);
         text = json_to_text(j);
         json_decref(j);
@@ -257,7 +257,7 @@ static int connect_now(struct channel *c, struct error *ret_error)
                 .on_message = on_message,
                 .on_published = on_published,
                 .userdata = c};
-        _cleanup_free_ char *will = make_will(c);
+        _cleanup_free_ char *will = make_farewell(c, "the connection was lost");
         char will_topic[TOPIC_MAXIMUM];
         struct mqtt_options o = {.client_id = c->node,
                 .address = c->current,
@@ -330,11 +330,23 @@ struct channel *channel_new(const struct channel_options *o, const struct channe
         return c;
 }
 
+/* Who is stopped says so; the will, which comes besides, is for when that gets no further than our buffers.
+ */
+static void say_goodbye(struct channel *c)
+{
+        _cleanup_free_ char *text = make_farewell(c, "gridnode was stopped");
+        char topic[TOPIC_MAXIMUM];
+
+        topic_format(topic, TOPIC_STATUS, c->node, NULL);
+        mqtt_publish(c->mqtt, topic, text, strlen(text), 1, true, NULL);
+}
+
 struct channel *channel_free(struct channel *c)
 {
         if (!c)
                 return NULL;
-        /* With the will: whoever stops is no longer online. */
+        if (mqtt_is_connected(c->mqtt))
+                say_goodbye(c);
         mqtt_free(c->mqtt, false);
         sd_event_source_disable_unref(c->retry);
         channel_outbox_done(c);

@@ -33,7 +33,8 @@ static int put_causes(struct plane_store *s, const char *organisation, const cha
         return r;
 }
 
-/* The services of a node that is away stay as they were last. */
+/* The services of a node that is away stay as they were last, and so does why it went: who says goodbye
+ * leaves a will besides. */
 static int put(struct plane_store *s, const char *organisation, const char *node,
         const struct wire_status *status, int64_t now, struct error *e)
 {
@@ -41,7 +42,8 @@ static int put(struct plane_store *s, const char *organisation, const char *node
         int r = db_run(s->db, e,
                 "UPDATE nodes SET status_at = ?1, version = coalesce(nullif(?3, ''), version),"
                 " address = coalesce(nullif(?4, ''), address), services = coalesce(?5, services),"
-                " reason = nullif(?6, ''), last_seen = CASE WHEN ?2 OR connected THEN ?1 ELSE last_seen END,"
+                " reason = CASE WHEN ?2 OR connected OR reason IS NULL THEN nullif(?6, '') ELSE reason END,"
+                " last_seen = CASE WHEN ?2 OR connected THEN ?1 ELSE last_seen END,"
                 " connected_since = CASE WHEN NOT ?2 THEN NULL WHEN connected THEN connected_since ELSE ?1 "
                 "END,"
                 " connected = ?2 WHERE id = ?7",

@@ -122,12 +122,15 @@ def one_daemon(s, w, node):
         expect(node.stop() == 0, "its exit status", node.last_words())
         wait_for("all of its processes end", lambda: not any(map(is_alive, pids)), 5)
         wait_for("the plane says that it is gone", lambda: not shown(w)["connected"], 5)
+        expect(node.events()[-1]["message"] == "Node disconnected: gridnode was stopped", node.events()[-1])
+        expect(shown(w)["reason"] == "gridnode was stopped", shown(w)["reason"])
         node.run("status", accept=(69,)).says("gridnode run")
     with s.step("SIGKILL leaves nothing that hinders the next start"):
         node.come_up()
         pids = pids_in(w, "node")
         node.stop(signal.SIGKILL)
         wait_for("its helper ends with it", lambda: not any(map(is_alive, pids)), 5)
+        wait_for("the plane knows that this was no goodbye", lambda: shown(w)["reason"] == "the connection was lost", 5)
         expect(socket.exists(), "the socket was left behind")
         node.come_up()
     with s.step("it can be renewed by hand at any time, and the channel stays"):

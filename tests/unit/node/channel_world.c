@@ -71,6 +71,7 @@ static void on_plane_message(const struct mqtt_message *m, void *userdata)
         case TOPIC_STATUS:
                 plane.statuses++;
                 snprintf(plane.status, sizeof plane.status, "%.*s", length, (const char *)m->payload);
+                plane.goodbyes += strstr(plane.status, "gridnode was stopped") != NULL;
                 break;
         case TOPIC_CONFIG_APPLIED:
                 snprintf(plane.applied, sizeof plane.applied, "%.*s", length, (const char *)m->payload);

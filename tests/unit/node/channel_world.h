@@ -30,7 +30,7 @@ struct plane {
         struct mqtt *mqtt;
         bool connected;
         struct text seqs; /* "1 2 3 " */
-        unsigned records, statuses;
+        unsigned records, statuses, goodbyes;
         char status[512], output[256], output_topic[128], applied[256];
 };
 extern struct plane plane;

@@ -41,9 +41,11 @@ static void test_connects(void **state)
         publish("node/n-1/request", "{}");
         assert_true(broker_loop(event, &said.got, 5000));
         assert_int_equal(said.kind, TOPIC_REQUEST);
-        /* The end: the will tells. */
+        /* The end: it says so itself, and the will besides. */
+        assert_int_equal(plane.goodbyes, 0);
         channel = channel_free(channel);
         broker_wait(event, 200);
+        assert_int_equal(plane.goodbyes, 1);
         assert_non_null(strstr(plane.status, "\"online\":false"));
         assert_non_null(strstr(plane.status, store_epoch(store)));
 }

@@ -325,6 +325,10 @@ static void test_status(void **state)
 
         must(plane_node_status(w->store, w->node, &off, NOW + 5000, &changed, &e), &e);
         assert_true(changed);
+        off.reason[0] = 0; /* the will that comes besides does not know why */
+        must(plane_node_status(w->store, w->node, &off, NOW + 9000, &changed, &e), &e);
+        assert_false(changed);
+        str_copy(off.reason, sizeof off.reason, "the connection was lost");
         must(plane_node_status(w->store, w->node, &off, NOW + 9000, &changed, &e), &e);
         assert_false(changed);
         must(plane_node_show(w->store, w->ours, w->node, &value, &e), &e);
@@ -335,6 +339,13 @@ static void test_status(void **state)
         assert_string_equal(text_of(value, "version"), "0.1.0"); /* as it was last */
         assert_string_equal(text_of(value, "address"), "192.0.2.10");
         assert_true(json_equal(json_object_get(value, "services"), on.services));
+        json_decref(value);
+        value = NULL;
+        must(plane_node_status(w->store, w->node, &on, NOW + 10000, &changed, &e), &e);
+        must(plane_node_status(w->store, w->node, &off, NOW + 11000, &changed, &e), &e);
+        must(plane_node_show(w->store, w->ours, w->node, &value, &e), &e);
+        assert_string_equal(
+                text_of(value, "reason"), "the connection was lost"); /* another time, another reason */
         json_decref(value);
 
         assert_int_equal(plane_node_status(w->store, "n-none", &on, NOW, &changed, &e), -ENOENT);
