@@ -332,8 +332,9 @@ static int write_silent(struct writer *w, const struct trace *t, bool is_over)
         if (last)
                 write_by(w, &t->hops[last]->by, last);
         if (is_over)
-                writer_text(w, "summary", WRITER_LINE, "Not finished%s%s: raise --budget.",
-                        last ? "; the last answer came from " : "", where);
+                writer_text(w, "summary", WRITER_LINE, "Not finished%s%s: %s.",
+                        last ? "; the last answer came from " : "", where,
+                        measure_was_stopped(t->measure) ? "it was interrupted" : "raise --budget");
         else if (last)
                 writer_text(w, "summary", WRITER_LINE,
                         "Nothing answers beyond %s: packets to port %u are dropped as they leave it or by "

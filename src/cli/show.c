@@ -3,6 +3,7 @@
 #include "base/alloc.h"
 #include "base/cleanup.h"
 
+#include <errno.h>
 #include <netinet/icmp6.h>
 #include <netinet/ip_icmp.h>
 #include <string.h>
@@ -53,10 +54,12 @@ char *show_refusal(const struct measurement *m)
                 m->icmp_code);
 }
 
-/* The kernel asks for the hardware address of what is next on the way, or has asked, and got none. */
+/* The kernel is asking for the hardware address of what is next on the way, or has just given up with this
+ * error. A "failed" alone may be of a former attempt. */
 static bool is_neighbour_silent(const struct measurement *m)
 {
-        return str_equal(m->neighbour_state, "incomplete") || str_equal(m->neighbour_state, "failed");
+        return str_equal(m->neighbour_state, "incomplete") ||
+               (str_equal(m->neighbour_state, "failed") && m->error_number == EHOSTUNREACH);
 }
 
 char *show_silent_neighbour(const struct measurement *m)
@@ -82,8 +85,10 @@ static void show_timeout(struct writer *w, const struct measurement *m)
         if (neighbour)
                 text_addf(&t, ": %s", neighbour);
         else if (m->left_host == NO)
-                text_addf(
-                        &t, "; nothing left this host%s", m->neighbour_state[0] ? ": its own firewall?" : "");
+                text_addf(&t, "; nothing left this host%s",
+                        m->neighbour_state[0] && !str_equal(m->neighbour_state, "failed")
+                                ? ": its own firewall?"
+                                : "");
         else if (m->reply_seen == YES)
                 text_addf(&t, "; an answer came in on %s and was discarded by this host", m->reply_interface);
         writer_text(w, NULL, NULL, "%s", text_string(&t));
