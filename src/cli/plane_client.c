@@ -1,4 +1,4 @@
-#include "cli/plane_client.h"
+#include "cli/plane_client_internal.h"
 
 #include "base/alloc.h"
 #include "base/cleanup.h"
@@ -7,7 +7,6 @@
 #include "cli/program.h"
 #include "cli/stop.h"
 
-#include <curl/curl.h>
 #include <errno.h>
 #include <string.h>
 #include <strings.h>
@@ -15,17 +14,12 @@
 #include <time.h>
 
 #define ANSWER_MAX_BYTES ((size_t)256 << 20) /* a CSV of a million events */
-#define LINE_MAX_BYTES   ((size_t)1 << 20)
 #define CALL_TIMEOUT_S   60L
+#define RUN_WAIT_MS      1000
 
 struct transfer {
-        struct text body; /* of the answer, or of a stream's line that is not whole yet */
+        struct text body;
         char *etag;
-        /* a stream */
-        int (*on_event)(const char *name, json_t *data, void *userdata);
-        void *userdata;
-        char name[64], id[80];
-        int result;
 };
 
 void plane_answer_done(struct plane_answer *a)
@@ -100,7 +94,7 @@ static char *socket_path(const struct session *s)
         return path;
 }
 
-static CURL *new_call(
+CURL *plane_new_call(
         const struct session *s, const char *path, const char *header, struct curl_slist **ret_headers)
 {
         _cleanup_free_ char *url = xasprintf("http://localhost%s", path), *socket = socket_path(s);
@@ -125,7 +119,7 @@ static CURL *new_call(
         return c;
 }
 
-static int fail_connect(const struct session *s, CURLcode code)
+int plane_fail_connect(const struct session *s, CURLcode code)
 {
         _cleanup_free_ char *path = socket_path(s);
         bool is_refused = code == CURLE_COULDNT_CONNECT;
@@ -140,7 +134,7 @@ static int fail_connect(const struct session *s, CURLcode code)
         return session_fail(s, EX_UNAVAILABLE, "%s: %s", path, curl_easy_strerror(code));
 }
 
-static int status_of_problem(long http)
+int plane_status_of_problem(long http)
 {
         switch (http) {
         case 400:
@@ -162,7 +156,7 @@ static int fail_problem(const struct session *s, const struct plane_answer *a)
         const char *detail = json_string_value(json_object_get(a->json, "detail"));
         const char *title = json_string_value(json_object_get(a->json, "title"));
 
-        return session_fail(s, status_of_problem(a->status), "%s",
+        return session_fail(s, plane_status_of_problem(a->status), "%s",
                 detail  ? detail
                 : title ? title
                         : "the control plane refused it");
@@ -176,14 +170,55 @@ static void fill_answer(CURL *c, struct transfer *t, struct plane_answer *ret)
         ret->json = json_loads(ret->text ? ret->text : "", JSON_REJECT_DUPLICATES, NULL);
 }
 
-int plane_call_with(const struct session *s, const char *method, const char *path, const char *header,
-        json_t *body, struct plane_answer *ret)
+void plane_run_begin(CURLM *multi, CURL *c, struct plane_run *r)
+{
+        *r = (struct plane_run){0};
+        curl_easy_setopt(c, CURLOPT_PRIVATE, r);
+        curl_multi_add_handle(multi, c);
+}
+
+void plane_run_some(CURLM *multi)
+{
+        const CURLMsg *m;
+        bool is_done = false;
+        int left;
+
+        curl_multi_perform(multi, &left);
+        while ((m = curl_multi_info_read(multi, &left))) {
+                struct plane_run *r = NULL;
+
+                if (m->msg != CURLMSG_DONE)
+                        continue;
+                curl_easy_getinfo(m->easy_handle, CURLINFO_PRIVATE, (char **)&r);
+                *r = (struct plane_run){true, m->data.result};
+                is_done = true;
+        }
+        if (!is_done)
+                curl_multi_poll(multi, NULL, 0, RUN_WAIT_MS, NULL);
+}
+
+/* To its end, or until interrupted. */
+static CURLcode perform(CURLM *multi, CURL *c)
+{
+        struct plane_run r;
+
+        if (!multi)
+                return curl_easy_perform(c);
+        plane_run_begin(multi, c, &r);
+        while (!r.is_done && !stop_signal())
+                plane_run_some(multi);
+        curl_multi_remove_handle(multi, c);
+        return r.is_done ? r.code : CURLE_ABORTED_BY_CALLBACK;
+}
+
+static int call(const struct session *s, CURLM *multi, const char *method, const char *path,
+        const char *header, json_t *body, struct plane_answer *ret)
 {
         _cleanup_free_ char *text = body ? json_to_text(body) : NULL;
         struct plane_answer answer = {0};
         struct transfer t = {0};
         struct curl_slist *headers;
-        CURL *c = new_call(s, path, header, &headers);
+        CURL *c = plane_new_call(s, path, header, &headers);
         CURLcode code;
         int status = EXIT_SUCCESS;
 
@@ -196,9 +231,9 @@ int plane_call_with(const struct session *s, const char *method, const char *pat
         curl_easy_setopt(c, CURLOPT_HEADERDATA, &t);
         if (text)
                 curl_easy_setopt(c, CURLOPT_POSTFIELDS, text);
-        code = curl_easy_perform(c);
+        code = perform(multi, c);
         if (code != CURLE_OK) {
-                status = fail_connect(s, code);
+                status = plane_fail_connect(s, code);
         } else {
                 fill_answer(c, &t, &answer);
                 if (answer.status >= 400)
@@ -215,15 +250,21 @@ int plane_call_with(const struct session *s, const char *method, const char *pat
         return status;
 }
 
+int plane_call_with(const struct session *s, const char *method, const char *path, const char *header,
+        json_t *body, struct plane_answer *ret)
+{
+        return call(s, NULL, method, path, header, body, ret);
+}
+
 int plane_call(
         const struct session *s, const char *method, const char *path, json_t *body, struct plane_answer *ret)
 {
-        return plane_call_with(s, method, path, NULL, body, ret);
+        return call(s, NULL, method, path, NULL, body, ret);
 }
 
 /* ---- lists ---- */
 
-int plane_list(const struct session *s, const char *path, json_t **ret)
+int plane_list_beside(const struct session *s, CURLM *multi, const char *path, json_t **ret)
 {
         json_t *all = json_object();
         _cleanup_free_ char *after = NULL;
@@ -238,7 +279,7 @@ int plane_list(const struct session *s, const char *path, json_t **ret)
                 text_add(&p.text, path);
                 plane_path_add(&p, "limit", "500");
                 plane_path_add(&p, "after", after);
-                status = plane_call(s, "GET", text_string(&p.text), NULL, &a);
+                status = call(s, multi, "GET", text_string(&p.text), NULL, NULL, &a);
                 text_done(&p.text);
                 if (status != EXIT_SUCCESS)
                         break;
@@ -255,106 +296,7 @@ int plane_list(const struct session *s, const char *path, json_t **ret)
         return status;
 }
 
-/* ---- streams: text/event-stream of the HTML standard ---- */
-
-static void take_line(struct transfer *t, const char *line)
+int plane_list(const struct session *s, const char *path, json_t **ret)
 {
-        json_t *data;
-
-        if (str_starts_with(line, "event: ")) {
-                str_copy(t->name, sizeof t->name, line + strlen("event: "));
-        } else if (str_starts_with(line, "data: ") && t->result == 0) {
-                data = json_loads(line + strlen("data: "), JSON_REJECT_DUPLICATES, NULL);
-                if (data)
-                        t->result = t->on_event(t->name, data, t->userdata);
-                json_decref(data);
-        } else if (str_starts_with(line, "id: ")) {
-                str_copy(t->id, sizeof t->id, line + strlen("id: "));
-        } else if (!*line) {
-                t->name[0] = 0;
-        }
-}
-
-static size_t on_stream(char *data, size_t size, size_t count, void *userdata)
-{
-        struct transfer *t = userdata;
-        size_t length = size * count;
-
-        for (size_t i = 0; i < length; i++) {
-                if (data[i] != '\n') {
-                        char one[2] = {data[i], 0};
-
-                        if (t->body.length < LINE_MAX_BYTES && data[i] != '\r')
-                                text_add(&t->body, one);
-                        continue;
-                }
-                take_line(t, text_string(&t->body));
-                text_done(&t->body);
-                t->body = (struct text){0};
-        }
-        return t->result == 0 ? length : 0;
-}
-
-static int on_progress(void *userdata, curl_off_t a, curl_off_t b, curl_off_t c, curl_off_t d)
-{
-        (void)userdata;
-        (void)a;
-        (void)b;
-        (void)c;
-        (void)d;
-        return stop_signal() != 0;
-}
-
-/* One connection of a stream. *ret_ended: the control plane ended it, in its own time. */
-static int read_stream(const struct session *s, const char *path, struct transfer *t, bool *ret_ended)
-{
-        _cleanup_free_ char *last = t->id[0] ? xasprintf("Last-Event-ID: %s", t->id) : NULL;
-        struct curl_slist *headers;
-        CURL *c = new_call(s, path, "Accept: text/event-stream", &headers);
-        CURLcode code;
-        long http = 0;
-        int status = EXIT_SUCCESS;
-
-        if (last)
-                curl_slist_append(headers, last);
-        curl_easy_setopt(c, CURLOPT_WRITEFUNCTION, on_stream);
-        curl_easy_setopt(c, CURLOPT_WRITEDATA, t);
-        curl_easy_setopt(c, CURLOPT_XFERINFOFUNCTION, on_progress);
-        curl_easy_setopt(c, CURLOPT_NOPROGRESS, 0L);
-        curl_easy_setopt(c, CURLOPT_FAILONERROR, 1L);
-        code = curl_easy_perform(c);
-        curl_easy_getinfo(c, CURLINFO_RESPONSE_CODE, &http);
-        if (t->result == 0 && code == CURLE_HTTP_RETURNED_ERROR)
-                status = session_fail(
-                        s, status_of_problem(http), "the control plane refused the stream: status %ld", http);
-        else if (t->result == 0 && code == CURLE_COULDNT_CONNECT)
-                status = fail_connect(s, code);
-        else if (t->result == 0 && code != CURLE_OK && !stop_signal())
-                status =
-                        session_fail(s, EX_UNAVAILABLE, "the stream broke off: %s", curl_easy_strerror(code));
-        curl_slist_free_all(headers);
-        curl_easy_cleanup(c);
-        text_done(&t->body);
-        t->body = (struct text){0};
-        *ret_ended = code == CURLE_OK;
-        return status;
-}
-
-int plane_stream(const struct session *s, const char *path,
-        int (*on_event)(const char *name, json_t *data, void *userdata), void *userdata, int *ret_result)
-{
-        struct transfer t = {.on_event = on_event, .userdata = userdata};
-        static const struct timespec pause = {.tv_nsec = 200000000};
-        bool ended, again;
-        int status;
-
-        /* Also where nothing had come yet, as of a tool that thinks for long: then it begins anew. */
-        do {
-                status = read_stream(s, path, &t, &ended);
-                again = status == EXIT_SUCCESS && ended && t.result == 0 && !stop_signal();
-                if (again)
-                        nanosleep(&pause, NULL);
-        } while (again && !stop_signal());
-        *ret_result = t.result;
-        return status;
+        return plane_list_beside(s, NULL, path, ret);
 }

@@ -29,6 +29,17 @@ int plane_list(const struct session *s, const char *path, json_t **ret);
  * does after an hour, is taken up where it ended. */
 int plane_stream(const struct session *s, const char *path,
         int (*on_event)(const char *name, json_t *data, void *userdata), void *userdata, int *ret_result);
+/* A list and what comes after it, with nothing missing between them and nothing twice: the stream is opened
+ * first, then the list is read, and what it has already is left out of the stream (by "id", where the
+ * stream's event is of this kind). */
+struct plane_follower {
+        const char *kind;
+        void (*on_list)(const json_t *list, void *userdata); /* as plane_list() gives it */
+        int (*on_event)(const char *name, json_t *data, void *userdata);
+        void *userdata;
+};
+int plane_follow(const struct session *s, const char *list_path, const char *stream_path,
+        const struct plane_follower *follower);
 
 /* "/api/v1/events" and then "?node=…&cause=…": values are escaped; NULL values are left out. */
 struct plane_path {

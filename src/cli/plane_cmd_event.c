@@ -51,6 +51,20 @@ static int add_times(const struct session *s, struct plane_path *p)
         return EXIT_SUCCESS;
 }
 
+/* Any of its causes, as the API's list has it. */
+static bool has_cause(const char *wanted, const json_t *event)
+{
+        const json_t *causes = json_object_get(json_object_get(event, "diagnosis"), "causes"), *cause;
+        size_t i;
+
+        json_array_foreach(causes, i, cause)
+        {
+                if (str_equal(wanted, json_string_value(json_object_get(cause, "code"))))
+                        return true;
+        }
+        return !wanted;
+}
+
 static bool fits(const char *wanted, const json_t *event, const char *member)
 {
         return !wanted || str_equal(wanted, json_string_value(json_object_get(event, member)));
@@ -63,7 +77,7 @@ static bool is_wanted(const struct settings *s, const json_t *event)
 
         wire_severity_from_string(json_string_value(json_object_get(event, "severity")), &severity);
         wire_severity_from_string(s->severity, &least);
-        return severity >= least && fits(s->event_name, event, "name") && fits(s->cause, event, "cause") &&
+        return severity >= least && fits(s->event_name, event, "name") && has_cause(s->cause, event) &&
                (fits(s->node, event, "node") || fits(s->node, event, "node_name"));
 }
 
@@ -83,27 +97,45 @@ static int on_stream(const char *name, json_t *data, void *userdata)
 
         if (str_equal(name, "event") && is_wanted(&s->settings, data))
                 write_one(s, data);
+        else if (str_equal(name, "gap"))
+                fputs("gridplane event list: the control plane was started anew, or the connection was away "
+                      "for too long: some events may be missing here; list them with --since\n",
+                        stderr);
         return 0;
+}
+
+/* The newest first in the API; people read downwards. */
+static void write_all(const json_t *list, void *userdata)
+{
+        const json_t *items = json_object_get(list, "items");
+
+        for (size_t i = json_array_size(items); i > 0; i--)
+                write_one(userdata, json_array_get(items, i - 1));
+}
+
+static int follow_events(const struct session *s, const char *path)
+{
+        const struct plane_follower f = {
+                .kind = "event", .on_list = write_all, .on_event = on_stream, .userdata = (void *)s};
+
+        return plane_follow(s, path, "/api/v1/events/stream", &f);
 }
 
 static int show_events(const struct session *s, const char *path)
 {
-        json_t *list = NULL, *items;
-        int status = plane_list(s, path, &list), ignored;
+        json_t *list = NULL;
+        int status = plane_list(s, path, &list);
 
         if (status != EXIT_SUCCESS)
                 return status;
-        items = json_object_get(list, "items");
-        if (s->settings.json && !s->settings.follow)
+        if (s->settings.json)
                 plane_show_json(list);
-        /* The newest first in the API; people read downwards. */
-        for (size_t i = json_array_size(items); i > 0 && !(s->settings.json && !s->settings.follow); i--)
-                write_one(s, json_array_get(items, i - 1));
-        if (!s->settings.json && json_array_size(items) == 0 && !s->settings.follow)
+        else if (json_array_size(json_object_get(list, "items")) == 0)
                 puts("No events.");
+        else
+                write_all(list, (void *)s);
         json_decref(list);
-        return s->settings.follow ? plane_stream(s, "/api/v1/events/stream", on_stream, (void *)s, &ignored)
-                                  : EXIT_SUCCESS;
+        return EXIT_SUCCESS;
 }
 
 static int show_csv(const struct session *s, const char *path)
@@ -131,8 +163,9 @@ int cmd_event_list(struct session *s)
         plane_path_add(&p, "severity", s->settings.severity);
         status = add_times(s, &p);
         if (status == EXIT_SUCCESS)
-                status = s->settings.csv ? show_csv(s, text_string(&p.text))
-                                         : show_events(s, text_string(&p.text));
+                status = s->settings.csv      ? show_csv(s, text_string(&p.text))
+                         : s->settings.follow ? follow_events(s, text_string(&p.text))
+                                              : show_events(s, text_string(&p.text));
         text_done(&p.text);
         return status;
 }
