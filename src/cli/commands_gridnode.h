@@ -10,6 +10,7 @@ int cmd_tls(struct session *s);
 int cmd_route(struct session *s);
 int cmd_trace(struct session *s);
 int cmd_probe(struct session *s);
+int cmd_fetch(struct session *s);
 int cmd_explain(struct session *s);
 int cmd_run(struct session *s);
 int cmd_status(struct session *s);

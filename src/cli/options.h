@@ -35,6 +35,7 @@ struct settings {
         const char *token_path, *root_fingerprint; /* register */
         const char *etag;                          /* config */
         bool again;
+        const char *sha256; /* fetch */
         bool help, version;
 };
 
@@ -121,6 +122,9 @@ enum option_name {
         OPTION_AGAIN,
         OPTION_ETAG,
         OPTION_PATIENCE,
+        OPTION_SHA256,
+        OPTION_TO_FILE,
+        OPTION_DEADLINE,
         OPTION_HELP,
         OPTION_VERSION,
         OPTION_COUNT

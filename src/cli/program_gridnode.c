@@ -111,6 +111,14 @@ static const struct command commands[] = {
                 "Fetches it with the node's certificate and checks it. What is in force is what 'gridnode status' says.",
                 "gridnode config\tDNS servers, LAN interfaces and routes\n"
                 "gridnode config --json\tthe document itself"},
+        {"fetch", cmd_fetch, "fetch a file of the repository, as updates and images are fetched", "PATH", 1, 1, COMPLETE_NOTHING,
+                NEEDS_NOTHING,
+                ROWS(OPTION_TO_FILE, OPTION_SHA256, OPTION_DEADLINE, OPTION_CONFIG, OPTION_ROOT, OPTION_JSON),
+                "Goes by the repository's port 443 at every address, and by the control service's port when that is blocked "
+                "and the site file does not forbid it. What came is kept in FILE.part and not fetched again: the same "
+                "command goes on after a cut, a crash or an interrupt. The bandwidth limit holds. Nothing appears as FILE that is not whole.",
+                "gridnode fetch /debian/dists/stable/InRelease\tis the repository's list to be had\n"
+                "gridnode fetch /.well-known/gridnode/payload?bytes=10000000 -o /dev/shm/speed\thow fast is the way"},
         {"explain", cmd_explain, "explain a cause that a diagnosis can name, or list all", "[CODE]", 0, 1, COMPLETE_CODE,
                 NEEDS_NOTHING,
                 ROWS(OPTION_JSON),

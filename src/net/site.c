@@ -395,6 +395,29 @@ static int parse_interval(
         return 0;
 }
 
+static int parse_limit(
+        const struct keyfile *k, const struct keyfile_entry *e, void *item, struct error *ret_error)
+{
+        struct site *s = item;
+        struct error why;
+
+        if (budget_plan_parse(e->value, &s->transfer.limit, &why) < 0)
+                return keyfile_value_error(k, e, ret_error, "%s", why.text);
+        s->transfer.has_limit = true;
+        return 0;
+}
+
+static int parse_fallback(
+        const struct keyfile *k, const struct keyfile_entry *e, void *item, struct error *ret_error)
+{
+        struct site *s = item;
+
+        s->transfer.no_fallback = str_equal(e->value, "none");
+        return s->transfer.no_fallback || str_equal(e->value, "8443")
+                       ? 0
+                       : keyfile_value_error(k, e, ret_error, "not 8443 or none");
+}
+
 /* ---- the file ---- */
 
 /* In the order in which they depend on each other: an address before what must be on its subnet. */
@@ -409,6 +432,8 @@ static const struct key site_keys[] = {
         {"wan", "dns", parse_dns},
         {"wan", "proxy", parse_proxy},
         {"monitor", "interval", parse_interval},
+        {"transfer", "limit", parse_limit},
+        {"transfer", "fallback", parse_fallback},
 };
 
 static const struct key lan_keys[] = {
@@ -475,10 +500,10 @@ static int parse_site(struct keyfile *k, struct site **ret, struct error *ret_er
                 if (is_lan_section(section))
                         r = parse_lan(k, i, section, s, ret_error);
                 else if (!str_equal(section, "node") && !str_equal(section, "wan") &&
-                         !str_equal(section, "monitor"))
+                         !str_equal(section, "monitor") && !str_equal(section, "transfer"))
                         r = keyfile_section_error(k, i, "config.unknown-section", ret_error,
-                                "unknown section; a site file has [node], [wan], [lan INTERFACE] and "
-                                "[monitor]");
+                                "unknown section; a site file has [node], [wan], [lan INTERFACE], "
+                                "[monitor] and [transfer]");
                 if (r < 0)
                         return r;
         }

@@ -4,6 +4,7 @@
 #include "base/error.h"
 #include "base/inet.h"
 #include "base/text.h"
+#include "net/budget.h"
 
 #include <net/if.h>
 #include <stdbool.h>
@@ -46,6 +47,11 @@ struct site {
                 char *proxy;            /* "http://host:port", never with a password; NULL: none */
                 const char *proxy_from; /* "site file" or the environment variable's name */
         } wan;
+        struct {
+                struct budget_plan limit; /* default: none */
+                bool has_limit;
+                bool no_fallback; /* fallback = none: 443 alone */
+        } transfer;
         double monitor_interval_s; /* [monitor] interval: of the daemon's cheap probes */
         struct site_lan *lans;
         size_t lan_count;

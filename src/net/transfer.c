@@ -150,8 +150,8 @@ static void end(struct transfer *t, enum transfer_state state)
 /* ---- attempts ---- */
 
 static void begin_round(struct transfer *t);
-
 static void attempt_next(struct transfer *t);
+static void retry(struct transfer *t, bool is_busy);
 
 static int on_wait_over(sd_event_source *source, uint64_t usec, void *userdata)
 {
@@ -247,10 +247,10 @@ static void start_round(struct transfer *t, const struct inet_addr *others, size
                 way_plan(e, t->request.port, t->addresses, t->address_count, others, other_count, &t->round);
         if (t->round.count > 0)
                 attempt_next(t);
-        else if (is_exhausted(t) || (t->view.attempts++, is_exhausted(t)))
-                end(t, TRANSFER_FAILED);
-        else
-                wait_then_retry(t, backoff_next_ms(&t->backoff, backoff_random()));
+        else {
+                t->view.attempts++;
+                retry(t, false);
+        }
 }
 
 static void on_fallback_resolved(
@@ -323,6 +323,7 @@ void transfer_moved(struct transfer *t, size_t bytes)
         t->minute_bytes += bytes;
         t->attempt_bytes += bytes;
         t->rate_bytes += bytes;
+        t->alive_ms = now_ms;
         t->credit -= (double)bytes;
         if (t->engine->budget) {
                 budget_moved(t->engine->budget, bytes, now_ms);
@@ -376,11 +377,16 @@ static void end_wrong(struct transfer *t)
         wait_then_retry(t, backoff_next_ms(&t->backoff, backoff_random()));
 }
 
+static bool has_no_way(const struct transfer *t)
+{
+        return t->request.no_way_ms > 0 && engine_now_ms() - t->alive_ms >= t->request.no_way_ms;
+}
+
 static void retry(struct transfer *t, bool is_busy)
 {
         double delay_ms;
 
-        if (is_exhausted(t)) {
+        if (is_exhausted(t) || has_no_way(t)) {
                 end(t, TRANSFER_FAILED);
                 return;
         }
@@ -527,6 +533,7 @@ int transfer_start(struct transfer_engine *e, const struct transfer_request *r,
         t->body_fd = -1;
         t->backoff = (struct backoff)BACKOFF_INIT(FIRST_BACKOFF_MS, LONGEST_BACKOFF_MS, 0);
         t->view.remaining_ms = t->view.next_attempt_ms = -1;
+        t->alive_ms = engine_now_ms();
         copy_request(&t->request, r);
         t->file = (struct transfer_file){.partial = t->request.path_partial,
                 .final = t->request.path_final,

@@ -135,7 +135,8 @@ struct transfer {
         struct inet_addr addresses[RESOLVER_MAX_ADDRESSES];
         size_t address_count;
         sd_event_source *tick, *wait, *deadline;
-        double credit; /* of the budget: taken and not used yet; below 0: used and not taken yet */
+        double credit;   /* of the budget: taken and not used yet; below 0: used and not taken yet */
+        double alive_ms; /* when the last byte moved, of any attempt */
         double last_moved_ms, last_progress_ms, minute_began_ms, rate_at_ms;
         uint64_t minute_bytes, rate_bytes, attempt_bytes;
         bool was_held;

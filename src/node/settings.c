@@ -291,6 +291,15 @@ static void write_configured_lans(const struct wire_config *c, struct text *t)
         }
 }
 
+static void write_transfer(const struct site *site, struct text *t)
+{
+        _cleanup_free_ char *limit = budget_plan_format(&site->transfer.limit);
+
+        text_addf(t, "\n[transfer]\nfallback = %s\n", site->transfer.no_fallback ? "none" : "8443");
+        if (site->transfer.has_limit)
+                text_addf(t, "limit = %s\n", limit);
+}
+
 char *settings_effective_site(const struct node_settings *s, const struct wire_config *c)
 {
         struct text t = {0};
@@ -305,6 +314,7 @@ char *settings_effective_site(const struct node_settings *s, const struct wire_c
                 write_configured_lans(c, &t);
         else
                 write_lans(s->site, &t);
+        write_transfer(s->site, &t);
         text_addf(&t, "\n[monitor]\ninterval = %.0f\n", s->site->monitor_interval_s);
         return text_take(&t);
 }
