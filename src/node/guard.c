@@ -108,7 +108,9 @@ static void leave_out(struct guard *g, const struct capture *c)
         _cleanup_free_ char *name = capture_name(c);
         char own[INET_ADDR_TEXT];
 
-        if (c->lan->has_address)
+        if (c->destination.prefix == 0)
+                warn_take(g, xasprintf("%s is left out: the default route is the WAN's.", name));
+        else if (c->lan->has_address)
                 warn_take(g, xasprintf("%s is left out: its next hop is not on that interface's network, %s.",
                                      name, cidr_format(&c->lan->address, own)));
         else
@@ -133,7 +135,8 @@ static void want_lan(struct guard *g, const struct config_lan *lan)
                 const struct config_route *r = &lan->routes[i];
                 struct capture c = {cidr_network(&r->destination), lan, r->next_hop};
 
-                if (!hop_is_on_lan(lan, &r->next_hop)) {
+                /* The helper makes no default route, and would take nothing of a network that has one. */
+                if (r->destination.prefix == 0 || !hop_is_on_lan(lan, &r->next_hop)) {
                         leave_out(g, &c);
                         continue;
                 }

@@ -38,5 +38,5 @@ void guard_output_done(struct guard_output *o);
  * part itself, two routes to its halves keep it. The WAN's own network and a host on it need none, unless a
  * route is more specific than that network: then the guard's route is on-link. The container network is only
  * warned about, and with guard=false everything is. A route whose next hop is not on its interface's network
- * is left out, with a warning. */
+ * is left out, with a warning, and so is the default route, which the helper would refuse. */
 void guard_plan(const struct guard_input *in, struct guard_output *ret);

@@ -528,6 +528,26 @@ static void test_hop_not_on_lan(void **state)
         scene_end(&s, 3);
 }
 
+/* It would make the helper refuse everything else, too. */
+static void test_the_default_route_is_left_out(void **state)
+{
+        (void)state;
+        struct scene s;
+
+        scene_begin(&s);
+        add_route(&s, 0, "0.0.0.0/0", "10.20.0.1");
+        add_route(&s, 0, "10.30.0.0/16", "10.20.0.1");
+        add_route(&s, 0, "::/0", "fe80::1");
+        add_dns(&s, "198.51.100.53");
+        plan(&s);
+        assert_int_equal(s.out.network.route_count, 1);
+        assert_warned(&s, 0,
+                "The route 0.0.0.0/0 via 10.20.0.1 on eth1 is left out: the default route is the WAN's.");
+        assert_warned(
+                &s, 1, "The route ::/0 via fe80::1 on eth1 is left out: the default route is the WAN's.");
+        scene_end(&s, 2);
+}
+
 /* Many routes within a range: every part is kept, and only so much is said. */
 static void test_many(void **state)
 {
@@ -571,6 +591,7 @@ int main(void)
                 cmocka_unit_test(test_ipv6_without_gateway),
                 cmocka_unit_test(test_containers),
                 cmocka_unit_test(test_hop_not_on_lan),
+                cmocka_unit_test(test_the_default_route_is_left_out),
                 cmocka_unit_test(test_many),
         };
 
