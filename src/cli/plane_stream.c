@@ -7,6 +7,7 @@
 
 #include <string.h>
 #include <sysexits.h>
+#include <time.h>
 
 #define LINE_MAX_BYTES ((size_t)1 << 20)
 
@@ -141,12 +142,17 @@ static int read_stream(struct stream *t, const char *path, bool *ret_ended)
 
 static int read_all(struct stream *t, const char *path)
 {
-        bool ended;
+        static const struct timespec pause = {.tv_nsec = 200000000};
+        bool ended, again;
         int status;
 
+        /* Also where nothing had come yet, as of a tool that thinks for long: then it begins anew. */
         do {
                 status = read_stream(t, path, &ended);
-        } while (status == EXIT_SUCCESS && ended && t->id[0] && t->result == 0 && !stop_signal());
+                again = status == EXIT_SUCCESS && ended && t->result == 0 && !stop_signal();
+                if (again)
+                        nanosleep(&pause, NULL);
+        } while (again && !stop_signal());
         return status;
 }
 
