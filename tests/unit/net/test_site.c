@@ -196,12 +196,12 @@ static void test_unknown(void **state)
                 "proxy");
         assert_error("[lan eth1]\ngateway = 10.0.0.1\n",
                 "s:2: [lan eth1] gateway = 10.0.0.1: unknown key; known here: address, routes");
-        assert_error("[wann]\n",
-                "s:1: [wann]: unknown section; a site file has [node], [wan], [lan INTERFACE] and [monitor]");
+        assert_error("[wann]\n", "s:1: [wann]: unknown section; a site file has [node], [wan], [lan "
+                                 "INTERFACE], [monitor] and [transfer]");
         assert_error("[lane eth1]\n", "s:1: [lane eth1]: unknown section; a site file has [node], [wan], "
-                                      "[lan INTERFACE] and [monitor]");
-        assert_error("[WAN]\n",
-                "s:1: [WAN]: unknown section; a site file has [node], [wan], [lan INTERFACE] and [monitor]");
+                                      "[lan INTERFACE], [monitor] and [transfer]");
+        assert_error("[WAN]\n", "s:1: [WAN]: unknown section; a site file has [node], [wan], [lan "
+                                "INTERFACE], [monitor] and [transfer]");
 }
 
 static void test_twice(void **state)

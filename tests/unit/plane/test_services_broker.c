@@ -1,15 +1,11 @@
 /* What a node may do at the real broker, through the splitter, and what it may not. */
 #include "services_world.h"
 
-<<<<<<< Updated upstream
-#include "plane/services_internal.h"
-
-=======
 #include "../scaffold.h"
->>>>>>> Stashed changes
 #include "base/alloc.h"
 #include "base/cleanup.h"
 #include "base/file.h"
+#include "plane/services_internal.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
