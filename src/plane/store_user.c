@@ -3,13 +3,10 @@
 #include "base/cleanup.h"
 #include "base/random.h"
 #include "base/text.h"
+#include "plane/password.h"
 
 #include <errno.h>
 #include <string.h>
-
-#define FREE_FAILURES    5
-#define FIRST_DELAY_MS   INT64_C(1000)
-#define LONGEST_DELAY_MS INT64_C(900000)
 
 static int unknown(struct error *e)
 {
@@ -178,21 +175,10 @@ int plane_user_remove(struct plane_store *s, const struct actor *by, const char 
 
 /* ---- wrong passwords ---- */
 
-static int64_t delay_ms(int64_t failures)
-{
-        int64_t delay = FIRST_DELAY_MS;
-
-        if (failures < FREE_FAILURES)
-                return 0;
-        for (int64_t i = FREE_FAILURES; i < failures && delay < LONGEST_DELAY_MS; i++)
-                delay *= 2;
-        return delay < LONGEST_DELAY_MS ? delay : LONGEST_DELAY_MS;
-}
-
 static int fail_once(
         struct plane_store *s, const char *id, int64_t now, int64_t *ret_blocked_until, struct error *e)
 {
-        int64_t failures, until;
+        int64_t failures, delay_ms, until;
         int r = db_run(s->db, e, "UPDATE users SET failures = failures + 1 WHERE id = ?", "s", id);
 
         if (r == 0)
@@ -202,7 +188,8 @@ static int fail_once(
                 return r;
         if (failures == 0)
                 return unknown(e);
-        until = delay_ms(failures) ? now + delay_ms(failures) : 0;
+        delay_ms = password_delay_ms(failures);
+        until = delay_ms ? now + delay_ms : 0;
         r = db_run(s->db, e, "UPDATE users SET blocked_until = ? WHERE id = ?", "is", until, id);
         if (r == 0)
                 *ret_blocked_until = until;
