@@ -5,6 +5,9 @@
         machine.boot(build)                                       # a meson build folder; what it installs is over the root
         machine.run("systemctl", "start", "gridplane.service")
 
+    with debian_root.Machine("node", packages, offered=["libcurl4"]) as machine:
+        machine.boot()                                            # nothing of ours; apt has libcurl4 at hand, and no network
+
 The root made by mmdebstrap is kept in /var/tmp, named by its packages, and never written to: what a run changes is in an overlay in
 memory that goes with it. Nothing of the machine reaches this host's network: its links are made by add_link or by the caller."""
 
@@ -91,14 +94,19 @@ def wait_until(what, condition, seconds=WAIT_S):
     raise AssertionError(f"{what}: not within {seconds} s")
 
 
-def debian_root(name, packages):
-    """The folder of a bare Debian with these packages; made when it is not there yet. Not to be written to."""
-    number = hashlib.sha256(" ".join(["bookworm", *packages]).encode()).hexdigest()[:12]
+def debian_root(name, packages, offered=()):
+    """The folder of a bare Debian with these packages, and with those offered in apt's cache, with what they need in turn; made when
+    it is not there yet. Not to be written to."""
+    wanted = ["bookworm", *packages, *(["--offered", *offered] if offered else [])]
+    number = hashlib.sha256(" ".join(wanted).encode()).hexdigest()[:12]
     root = CACHE / f"gridnode-{name}-{number}"
     if not root.exists():
         print(f"making a Debian in {root}", flush=True)
         made = pathlib.Path(tempfile.mkdtemp(prefix=f"gridnode-{name}-", dir=CACHE))
         options = [f"--aptopt={option.replace('=', ' ', 1)}" for option in os.environ.get("APT_OPTIONS", "").split()]
+        if offered:
+            download = f"apt-get install --yes --quiet=2 --no-install-recommends --download-only {' '.join(offered)}"
+            options += ["--skip=cleanup/apt", f'--customize-hook=chroot "$1" {download}']
         try:
             subprocess.run(["mmdebstrap", "--quiet", "--mode=root", "--variant=minbase", f"--include={','.join(packages)}", *options,
                             "bookworm", made / "root"], check=True)
@@ -109,14 +117,17 @@ def debian_root(name, packages):
 
 
 def stage(build, folder):
-    """What `make install` installs, and what a package's scripts and an administrator would do."""
-    subprocess.run(["meson", "install", "-C", build, "--no-rebuild", "--quiet", "--destdir", folder], check=True,
-                   stdout=subprocess.DEVNULL)
+    """What `make install` installs, if there is a build, and what an administrator would do."""
+    if build:
+        subprocess.run(["meson", "install", "-C", build, "--no-rebuild", "--quiet", "--destdir", folder], check=True,
+                       stdout=subprocess.DEVNULL)
     units = folder / "etc/systemd/system"
     units.mkdir(parents=True)
     for name in MASKED:
         (units / name).symlink_to("/dev/null")
     (folder / "etc/machine-id").write_text("0123456789abcdef0123456789abcdef\n")
+    if not build:
+        return
     # A sanitizer's search for leaks at the end traces the process, which the sandbox forbids; its shadow takes memory. The daemon's
     # children have an environment of their own, and would be taken for crashed.
     for name in ("gridnode", "gridnode-helper", "gridnode-try", "gridplane"):
@@ -137,8 +148,8 @@ class Machine:
     """One machine. Use as a context, or call close(). After boot(): `pid`, its first process as this host sees it; `users`, numbers by
     name; `prefix`, where the build's programs are installed; `staged`, the layer that `make install` wrote."""
 
-    def __init__(self, name, packages):
-        self.name, self.packages = name, packages
+    def __init__(self, name, packages, offered=()):
+        self.name, self.packages, self.offered = name, packages, offered
         self.groups, self.outer, self.log, self.pid, self.users = [], None, None, None, {}
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix=f"gridnode-{name}-run-", dir=CACHE))
 
@@ -148,9 +159,10 @@ class Machine:
     def __exit__(self, *_):
         self.close()
 
-    def boot(self, build, dress=None):
-        """`dress`, if given, is called with the layer over the root before the machine starts, to put files there."""
-        root = debian_root(self.name, self.packages)
+    def boot(self, build=None, dress=None):
+        """Without a build, only Debian's own is there. `dress`, if given, is called with the layer over the root before the machine
+        starts, to put files there."""
+        root = debian_root(self.name, self.packages, self.offered)
         self.staged = self.folder / "staged"
         self.staged.mkdir()
         (self.folder / "run").mkdir()
@@ -165,8 +177,9 @@ class Machine:
              "bash", "-c", OUTER, "boot", root, self.staged, self.folder / "run", INNER, self.name],
             stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log, preexec_fn=self.enter_groups)
         self.await_boot()
-        self.run("systemd-sysusers")
-        self.run("systemd-tmpfiles", "--create", "gridnode.conf", "gridplane.conf")
+        if build:  # what a package's scripts do
+            self.run("systemd-sysusers")
+            self.run("systemd-tmpfiles", "--create", "gridnode.conf", "gridplane.conf")
         self.read_users()
 
     def await_boot(self):
@@ -189,7 +202,7 @@ class Machine:
         subprocess.run(["nsenter", "-t", str(self.pid), "-n", "ip", *map(str, words)], check=True)
 
     def make_groups(self):
-        name = f"gridnode-{self.name}-{os.getpid()}"
+        name = self.folder.name  # two machines may be of one name
         if (CGROUP / "cgroup.controllers").exists():
             self.groups = [CGROUP / name]
         else:
