@@ -1,6 +1,8 @@
 /* Scope cleanup. A destructor named here takes NULL and returns NULL. */
 #pragma once
 
+#include <dirent.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -25,8 +27,22 @@ static inline void cleanup_close(int *fd)
                 close(*fd);
 }
 
-#define _cleanup_free_  _cleanup_(cleanup_free)
-#define _cleanup_close_ _cleanup_(cleanup_close)
+static inline void cleanup_fclose(FILE **f)
+{
+        if (*f)
+                fclose(*f);
+}
+
+static inline void cleanup_closedir(DIR **d)
+{
+        if (*d)
+                closedir(*d);
+}
+
+#define _cleanup_free_     _cleanup_(cleanup_free)
+#define _cleanup_close_    _cleanup_(cleanup_close)
+#define _cleanup_fclose_   _cleanup_(cleanup_fclose)
+#define _cleanup_closedir_ _cleanup_(cleanup_closedir)
 
 /* Hands ownership on: yields the pointer and leaves NULL behind. */
 #define TAKE_PTR(p)                                   \

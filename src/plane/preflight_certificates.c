@@ -23,12 +23,6 @@
 #define OUTSIDE_WARN_DAYS 30
 #define MAX_CHAIN         64
 
-static void cleanup_file(FILE **f)
-{
-        if (*f)
-                fclose(*f);
-}
-
 struct kind {
         const char *what, *remedy;
         int warn_days;
@@ -64,7 +58,7 @@ static void check_bundle(const char *path, int64_t now, struct findings *f)
         static const struct kind issuer = {"the newest intermediate certificate",
                 "bring the root's key back into ca/root/ and start gridplane, which makes a new one",
                 ISSUER_WARN_DAYS, true};
-        _cleanup_(cleanup_file) FILE *file = fopen(path, "re");
+        _cleanup_fclose_ FILE *file = fopen(path, "re");
         _cleanup_(X509_free_p) X509 *newest = NULL;
 
         for (size_t i = 0; file && i < MAX_CHAIN; i++) {
@@ -88,7 +82,7 @@ static void check_bundle(const char *path, int64_t now, struct findings *f)
 static void check_file(
         const char *path, const struct kind *k, bool is_needed, int64_t now, struct findings *f)
 {
-        _cleanup_(cleanup_file) FILE *file = fopen(path, "re");
+        _cleanup_fclose_ FILE *file = fopen(path, "re");
         _cleanup_(X509_free_p) X509 *x = file ? PEM_read_X509(file, NULL, NULL, NULL) : NULL;
 
         if (x)

@@ -24,18 +24,6 @@
 #define VANISHING_TRIES    4
 #define VANISHING_PAUSE_MS 50
 
-static void cleanup_dir(DIR **d)
-{
-        if (*d)
-                closedir(*d);
-}
-
-static void cleanup_file(FILE **f)
-{
-        if (*f)
-                fclose(*f);
-}
-
 /* As folder_lock() takes it. */
 static bool gridplane_runs(const struct plane_settings *s)
 {
@@ -88,7 +76,7 @@ static bool collides(const struct inet_addr *there, const struct inet_addr *here
 /* Sockets that listen where we want to, in one file of proc(5). */
 static size_t find_inodes(const char *path, const struct endpoint *e, unsigned long *ret, size_t maximum)
 {
-        _cleanup_(cleanup_file) FILE *f = fopen(path, "re");
+        _cleanup_fclose_ FILE *f = fopen(path, "re");
         char line[512], hex[33];
         size_t count = 0;
 
@@ -109,7 +97,7 @@ static size_t find_inodes(const char *path, const struct endpoint *e, unsigned l
 static bool has_socket(const char *pid, const unsigned long *inodes, size_t count)
 {
         _cleanup_free_ char *folder = xasprintf("/proc/%s/fd", pid);
-        _cleanup_(cleanup_dir) DIR *d = opendir(folder);
+        _cleanup_closedir_ DIR *d = opendir(folder);
         struct dirent *e;
 
         while (d && (e = readdir(d))) {
@@ -145,7 +133,7 @@ static bool is_our_server(const struct plane_settings *s, pid_t pid)
 static char *find_owner(const struct plane_settings *s, const struct endpoint *e, bool *ret_is_ours)
 {
         static const char *const tables[] = {"/proc/net/tcp", "/proc/net/tcp6"};
-        _cleanup_(cleanup_dir) DIR *proc = opendir("/proc");
+        _cleanup_closedir_ DIR *proc = opendir("/proc");
         unsigned long inodes[MAX_INODES];
         struct dirent *d;
         size_t count = 0;
@@ -222,7 +210,7 @@ static void explain(
 
 static unsigned first_ephemeral(void)
 {
-        _cleanup_(cleanup_file) FILE *f = fopen("/proc/sys/net/ipv4/ip_local_port_range", "re");
+        _cleanup_fclose_ FILE *f = fopen("/proc/sys/net/ipv4/ip_local_port_range", "re");
         unsigned first;
 
         return f && fscanf(f, "%u", &first) == 1 ? first : 65536;

@@ -31,12 +31,6 @@
 #define RUN_ATTEMPTS      3
 #define RUN_PAUSE_MS      200
 
-static void cleanup_dir(DIR **d)
-{
-        if (*d)
-                closedir(*d);
-}
-
 static void sleep_ms(long ms)
 {
         nanosleep(&(struct timespec){.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000}, NULL);
@@ -243,7 +237,7 @@ static bool program_is(pid_t pid, const char *wanted)
  * `signal_number` (0: none) to each. */
 static size_t signal_leftovers(const char *program, const char *folder, int signal_number)
 {
-        _cleanup_(cleanup_dir) DIR *proc = opendir("/proc");
+        _cleanup_closedir_ DIR *proc = opendir("/proc");
         struct dirent *e;
         size_t count = 0;
 
