@@ -40,5 +40,3 @@ int session_write(const struct session *s, struct writer *w, int status);
 /* The WAN's interface: --interface, else the site file's, else that of the default route; "" when there is
  * none. */
 void session_wan_interface(const struct session *s, char ret[IFNAMSIZ]);
-/* The folders in which profiles are looked up: NULL-terminated, static. */
-const char *const *session_profile_folders(const struct session *s);

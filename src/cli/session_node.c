@@ -12,7 +12,8 @@
 
 #define PROFILE_FOLDERS 32
 
-const char *const *session_profile_folders(const struct session *s)
+/* The folders in which profiles are looked up: NULL-terminated, static. */
+static const char *const *profile_folders(const struct session *s)
 {
         static const char *folders[PROFILE_FOLDERS + 4];
         static char *given;
@@ -81,8 +82,7 @@ static int load_profile(struct session *s)
 
         if (!name)
                 return EXIT_SUCCESS;
-        if (profile_find(name, session_profile_folders(s), &path, &e) < 0 ||
-                profile_load(path, &s->profile, &e) < 0)
+        if (profile_find(name, profile_folders(s), &path, &e) < 0 || profile_load(path, &s->profile, &e) < 0)
                 return session_fail(s, EX_CONFIG, "%s", e.text);
         return EXIT_SUCCESS;
 }

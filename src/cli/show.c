@@ -44,7 +44,8 @@ const char *show_icmp_name(sa_family_t family, int type, int code)
                                             : "ICMP error";
 }
 
-char *show_refusal(const struct measurement *m)
+/* "refused by 192.0.2.1: administratively prohibited (ICMP type 3 code 13)". Caller frees. */
+static char *refusal_text(const struct measurement *m)
 {
         char by[INET_ADDR_TEXT];
 
@@ -112,7 +113,7 @@ void show_outcome(struct writer *w, const struct measurement *m)
                 writer_text(w, NULL, NULL, "refused by RST in %.1f ms", m->took_ms);
                 break;
         case OUTCOME_REJECTED:
-                refusal = show_refusal(m);
+                refusal = refusal_text(m);
                 writer_text(w, NULL, NULL, "%s", refusal);
                 break;
         case OUTCOME_LOCAL_ERROR:

@@ -6,8 +6,6 @@
 
 /* "administratively prohibited", "port unreachable" …; RFC 792, 1122, 1812, 4443 */
 const char *show_icmp_name(sa_family_t family, int type, int code);
-/* "refused by 192.0.2.1: administratively prohibited (ICMP type 3 code 13)". Caller frees. */
-char *show_refusal(const struct measurement *m);
 /* "192.0.2.77 does not answer ARP on eth0" where that is why nothing left this host; NULL otherwise. Caller
  * frees. */
 char *show_silent_neighbour(const struct measurement *m);
