@@ -35,6 +35,36 @@ def half_dead(s):
             expect(names == ["Node Connect", "Node Disconnect", "Node Connect"], names)
 
 
+def comes_and_goes(s):
+    with World(s, "come") as w:
+        node = w.node
+        node.enrol()
+        with s.step("a node that comes and goes ten times is flapping", needed=True):
+            for turn in range(5):
+                node.start()
+                wait_for("it is there", lambda: shown(w)["connected"], 20)
+                node.stop()
+                wait_for("it is not", lambda: not shown(w)["connected"], 20)
+            away, names = time.monotonic(), told_by_plane(node)
+            expect(names == ["Node Connect", "Node Disconnect"] * 4 + ["Node Connect", "Connection Flapping"], names)
+        with s.step("and when it then stays away, that is told once, with the reason it gave"):
+            last = wait_for("told", lambda: told_by_plane(node)[10:], 110)
+            took = time.monotonic() - away
+            s.tally.note(f"told {took:.0f} s after it went for good")
+            expect(last == ["Node Disconnect"] and 85 <= took, last, took)
+            event = node.events("--name", "Node Disconnect")[-1]
+            expect(event["severity"] == "ERROR"
+                   and "stayed so after its connection had flapped: gridnode was stopped" in event["message"], event)
+        with s.step("it comes back: one Node Connect, as soon as it stays"):
+            node.start()
+            names = wait_for("told", lambda: told_by_plane(node)[11:], 110)
+            expect(names == ["Node Connect"], names)
+
+
+def told_by_plane(node):
+    return [event["name"] for event in node.events() if ".plane." in event["id"]]
+
+
 def connects(node):
     return [event["name"] for event in node.events() if event["name"] in ("Node Connect", "Node Disconnect")]
 
@@ -110,4 +140,4 @@ def link_bounces(w, before=lambda: None):
     w.run("node", "ip", "route", "replace", "default", "via", "192.0.2.1", "dev", "eth0")
 
 
-SCENARIOS = [half_dead, reconnect]
+SCENARIOS = [half_dead, comes_and_goes, reconnect]
