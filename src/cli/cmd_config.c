@@ -8,8 +8,6 @@
 
 #include <string.h>
 
-static const char *const days[] = {"Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"};
-
 static void write_lan(struct writer *w, const struct config_lan *lan)
 {
         char a[INET_ADDR_TEXT], b[INET_ADDR_TEXT];
@@ -30,13 +28,31 @@ static void write_lan(struct writer *w, const struct config_lan *lan)
 static void write_schedule(struct writer *w, const struct config_schedule *u)
 {
         struct text t = {0};
+        char window[64];
 
-        for (size_t i = 0; i < ELEMENTS(days); i++)
-                if (u->days & 1u << i)
-                        text_addf(&t, "%s%s", t.length ? ", " : "", days[i]);
-        writer_text(w, NULL, "Updates", "%s from %02u:%02u UTC, for %u minutes", text_string(&t),
-                u->minute / 60, u->minute % 60, u->length_minutes);
+        if (u->manual)
+                text_add(&t, "only when somebody asks");
+        for (size_t i = 0; i < u->window_count && !u->manual; i++) {
+                window_format(&u->windows[i], window);
+                text_addf(&t, "%s%s", i ? ", " : "", window);
+        }
+        if (u->hold_until[0] && !u->manual)
+                text_addf(&t, ", not before %s", u->hold_until);
+        text_addf(&t, "; channel %s; %s", u->channel,
+                u->reboot ? "the machine restarts where that is needed" : "the machine is not restarted");
+        writer_text(w, NULL, "Updates", "%s", text_string(&t));
         text_done(&t);
+}
+
+static void write_transfer(struct writer *w, const struct config_transfer *t)
+{
+        _cleanup_free_ char *limit = budget_plan_format(&t->limit);
+
+        if (t->has_limit)
+                writer_text(w, NULL, "Bandwidth", "%s", limit);
+        if (t->has_fallback)
+                writer_text(w, NULL, "When 443 is blocked", "%s",
+                        t->no_fallback ? "transfers wait" : "transfers go by 8443");
 }
 
 static void write_config(struct writer *w, const struct wire_config *c)
@@ -51,6 +67,7 @@ static void write_config(struct writer *w, const struct wire_config *c)
         writer_text(w, NULL, "Guard", "%s", c->guard ? "on" : "off");
         if (c->schedule.has_update)
                 write_schedule(w, &c->schedule);
+        write_transfer(w, &c->transfer);
         if (c->lan_count > 0) {
                 writer_begin_list(w, NULL, "LAN interfaces");
                 for (size_t i = 0; i < c->lan_count; i++)

@@ -7,6 +7,7 @@
 #pragma once
 
 #include "base/error.h"
+#include "wire/budget_plan.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -17,22 +18,6 @@ struct budget; /* opaque */
 enum budget_class { BUDGET_CONTROL, BUDGET_LOGS, BUDGET_UPDATES, BUDGET_IMAGES, BUDGET_CLASSES };
 const char *budget_class_to_string(enum budget_class c); /* "control", "logs", "updates", "images" */
 int budget_class_from_string(const char *s, enum budget_class *ret);
-
-/* Rates by time of day, local time. The first period that contains the minute decides, else `otherwise`. */
-#define BUDGET_MAX_PERIODS 8
-struct budget_period {
-        unsigned from_minute, to_minute; /* of the day; to < from: over midnight */
-        uint64_t bytes_per_second;       /* 0: no limit */
-};
-struct budget_plan {
-        uint64_t otherwise; /* bytes per second; 0: no limit */
-        struct budget_period periods[BUDGET_MAX_PERIODS];
-        size_t count;
-};
-/* "5Mbit/s", "600kB/s", "unlimited"; "5Mbit/s; 08:00-18:00 1Mbit/s". 0, or -EINVAL with what was expected. */
-int budget_plan_parse(const char *s, struct budget_plan *ret, struct error *ret_error);
-char *budget_plan_format(const struct budget_plan *p); /* the caller's */
-uint64_t budget_plan_rate(const struct budget_plan *p, unsigned minute_of_day);
 
 /* Maps the file, making it (mode 0660, the folder's group) when it may. NULL path, or one that may not be
  * opened for writing: a bucket of this process alone. The file's content is from outside: what is not a

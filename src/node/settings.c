@@ -291,13 +291,29 @@ static void write_configured_lans(const struct wire_config *c, struct text *t)
         }
 }
 
-static void write_transfer(const struct site *site, struct text *t)
+static void write_transfer(const struct node_settings *s, const struct wire_config *c, struct text *t)
 {
-        _cleanup_free_ char *limit = budget_plan_format(&site->transfer.limit);
+        struct budget_plan plan = {0};
+        bool has_limit = settings_transfer_limit(s, c, &plan);
+        bool no_fallback =
+                c && c->transfer.has_fallback ? c->transfer.no_fallback : s->site->transfer.no_fallback;
+        _cleanup_free_ char *limit = budget_plan_format(&plan);
 
-        text_addf(t, "\n[transfer]\nfallback = %s\n", site->transfer.no_fallback ? "none" : "8443");
-        if (site->transfer.has_limit)
+        text_addf(t, "\n[transfer]\nfallback = %s\n", no_fallback ? "none" : "8443");
+        if (has_limit)
                 text_addf(t, "limit = %s\n", limit);
+}
+
+bool settings_transfer_limit(
+        const struct node_settings *s, const struct wire_config *c, struct budget_plan *ret)
+{
+        if (c && c->transfer.has_limit)
+                *ret = c->transfer.limit;
+        else if (s->site->transfer.has_limit)
+                *ret = s->site->transfer.limit;
+        else
+                *ret = (struct budget_plan){0};
+        return (c && c->transfer.has_limit) || s->site->transfer.has_limit;
 }
 
 char *settings_effective_site(const struct node_settings *s, const struct wire_config *c)
@@ -314,7 +330,7 @@ char *settings_effective_site(const struct node_settings *s, const struct wire_c
                 write_configured_lans(c, &t);
         else
                 write_lans(s->site, &t);
-        write_transfer(s->site, &t);
+        write_transfer(s, c, &t);
         text_addf(&t, "\n[monitor]\ninterval = %.0f\n", s->site->monitor_interval_s);
         return text_take(&t);
 }

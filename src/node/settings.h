@@ -22,9 +22,13 @@ struct node_settings {
 int node_settings_load(
         const char *root, const char *config_path, struct node_settings *ret, struct error *ret_error);
 void node_settings_done(struct node_settings *s);
-/* The site file with DNS servers (when it has any) and LANs of the configuration in place of its own, as
- * text; the caller's. site_parse reads it back. `c` NULL: the site file's own. */
+/* The site file with DNS servers (when it has any), LANs and limits of the configuration in place of its own,
+ * as text; the caller's. site_parse reads it back. `c` NULL: the site file's own. */
 char *settings_effective_site(const struct node_settings *s, const struct wire_config *c);
+/* The bandwidth plan in force: the configuration's, else the site file's. false: there is no limit, and *ret
+ * says so. */
+bool settings_transfer_limit(
+        const struct node_settings *s, const struct wire_config *c, struct budget_plan *ret);
 
 /* For the hand tools, which need no more of it: */
 /* The effective site file, unless the site file was changed since; the site file; NULL: neither is there. The

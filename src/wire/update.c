@@ -94,7 +94,7 @@ json_t *update_job_to_json(const struct update_job *j)
 }
 
 /* A suite of the repository, which becomes a part of a path and of a file of apt's. */
-static bool is_channel(const char *s)
+bool update_channel_is_valid(const char *s)
 {
         return s && *s && *s != '-' && strlen(s) < sizeof(((struct update_job *)0)->channel) &&
                strspn(s, "abcdefghijklmnopqrstuvwxyz0123456789-") == strlen(s);
@@ -132,7 +132,7 @@ int update_job_from_json(const json_t *j, struct update_job *ret, struct error *
                 json_reader_fail(&r, "id", "is not an id");
         job.action = (enum update_action)read_word(&r, "action", action_names, ELEMENTS(action_names));
         channel = json_take_text(&r, "channel", sizeof(job.channel) - 1);
-        if (channel && !is_channel(channel))
+        if (channel && !update_channel_is_valid(channel))
                 json_reader_fail(&r, "channel", "is not a channel's name");
         str_copy(job.channel, sizeof(job.channel), channel ? channel : "");
         job.reboot = json_take_optional_boolean(&r, "reboot", false);

@@ -29,6 +29,7 @@ struct update_job {
         bool again;       /* offer a version that failed here once more */
         char by[96];      /* "schedule", "local:root", "alice", "upgrade:ID"; printable */
 };
+bool update_channel_is_valid(const char *s);
 json_t *update_job_to_json(const struct update_job *j);
 int update_job_from_json(const json_t *j, struct update_job *ret, struct error *ret_error);
 

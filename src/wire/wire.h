@@ -7,7 +7,9 @@
 #include "base/error.h"
 #include "base/inet.h"
 #include "base/text.h"
+#include "wire/budget_plan.h"
 #include "wire/topic.h"
+#include "wire/window.h"
 
 #include <jansson.h>
 #include <net/if.h>
@@ -126,14 +128,31 @@ struct config_lan {
         struct config_route *routes;
         size_t route_count; /* at most CONFIG_MAX_ROUTES */
 };
-struct config_schedule { /* when updates may begin, UTC; has_update false: at any time */
-        bool has_update;
-        unsigned days; /* bit 0: Monday … bit 6: Sunday */
-        unsigned minute, length_minutes;
+/* When updates are installed by themselves. Windows are of the node's own time zone; a date is one, too. */
+#define CONFIG_DEFAULT_WINDOW  "daily 02:00-04:00"
+#define CONFIG_DEFAULT_CHANNEL "stable"
+struct config_schedule {
+        bool has_update; /* false: nothing is said; what config_schedule_init() gives holds */
+        struct window windows[WINDOW_MAX];
+        size_t window_count; /* 0: with `manual` only */
+        bool manual;         /* only when somebody asks */
+        char hold_until[11]; /* "2026-12-01": nothing by itself before that day; "": no hold */
+        char channel[32];    /* of the repository */
+        bool reboot;         /* of the machine, where something installed needs it */
+};
+/* CONFIG_DEFAULT_WINDOW, CONFIG_DEFAULT_CHANNEL, and no reboot: nobody has allowed it. */
+void config_schedule_init(struct config_schedule *s);
+bool config_date_parse(const char *s, unsigned *ret_year, unsigned *ret_month, unsigned *ret_day);
+struct config_transfer { /* instead of the site file's [transfer] */
+        bool has_limit, has_fallback;
+        struct budget_plan limit;
+        bool no_fallback;
 };
 /* {"schema":1,"version":7,"dns":["198.51.100.53"],"lan":[{"interface":"eth1","address":"10.20.0.2/24","routes":
  * [{"destination":"10.30.0.0/16","next_hop":"10.20.0.1","description":"…"}]}],"guard":true,"schedule":{"update":
- * {"days":["mon"],"start":"02:00","minutes":120}}} */
+ * {"windows":["Sun
+ * 02:00-04:00"],"manual":false,"hold_until":null,"channel":"stable","reboot":true}},"transfer":
+ * {"limit":"5Mbit/s; 08:00-18:00 1Mbit/s","fallback":"8443"}} */
 struct wire_config {
         int64_t version; /* from 1 */
         struct inet_addr dns[8];
@@ -142,6 +161,7 @@ struct wire_config {
         size_t lan_count;
         bool guard; /* host routes keep DNS servers and control plane on the WAN; default true */
         struct config_schedule schedule;
+        struct config_transfer transfer;
 };
 void wire_config_done(struct wire_config *c);
 json_t *wire_config_to_json(const struct wire_config *c);

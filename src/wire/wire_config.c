@@ -10,9 +10,6 @@
 #include <string.h>
 
 #define DESCRIPTION_MAX_BYTES 256
-#define MINUTES_A_DAY         1440
-
-static const char *const day_names[] = {"mon", "tue", "wed", "thu", "fri", "sat", "sun"};
 
 void wire_config_done(struct wire_config *c)
 {
@@ -51,21 +48,6 @@ static json_t *lan_to_json(const struct config_lan *l)
         return j;
 }
 
-static json_t *schedule_to_json(const struct config_schedule *s)
-{
-        json_t *update = json_object(), *days = json_array();
-        char start[16];
-
-        for (size_t i = 0; i < ELEMENTS(day_names); i++)
-                if (s->days & 1U << i)
-                        json_array_append_new(days, json_string(day_names[i]));
-        snprintf(start, sizeof start, "%02u:%02u", s->minute / 60 % 24, s->minute % 60);
-        json_object_set_new(update, "days", days);
-        json_object_set_new(update, "start", json_string(start));
-        json_object_set_new(update, "minutes", json_integer(s->length_minutes));
-        return json_pack("{s:o}", "update", update);
-}
-
 json_t *wire_config_to_json(const struct wire_config *c)
 {
         json_t *j = wire_new(), *dns = json_array(), *lans = json_array();
@@ -80,7 +62,9 @@ json_t *wire_config_to_json(const struct wire_config *c)
         json_object_set_new(j, "lan", lans);
         json_object_set_new(j, "guard", json_boolean(c->guard));
         if (c->schedule.has_update)
-                json_object_set_new(j, "schedule", schedule_to_json(&c->schedule));
+                json_object_set_new(j, "schedule", wire_schedule_to_json(&c->schedule));
+        if (c->transfer.has_limit || c->transfer.has_fallback)
+                json_object_set_new(j, "transfer", wire_transfer_to_json(&c->transfer));
         return j;
 }
 
@@ -291,68 +275,6 @@ static void check_destinations(struct json_reader *r, const struct wire_config *
                                 r, "lan", "has the destination %s twice", cidr_format(&all[i], text));
 }
 
-static unsigned read_days(struct json_reader *r)
-{
-        json_t *array = json_take_array(r, "days", ELEMENTS(day_names)), *item;
-        unsigned days = 0;
-        size_t i;
-
-        json_array_foreach(array, i, item)
-        {
-                size_t day = 0;
-
-                while (day < ELEMENTS(day_names) && !str_equal(json_string_value(item), day_names[day]))
-                        day++;
-                if (day == ELEMENTS(day_names))
-                        json_reader_fail(r, "days", "item %zu is not mon, tue, wed, thu, fri, sat or sun", i);
-                else
-                        days |= 1U << day;
-        }
-        if (array && days == 0)
-                json_reader_fail(r, "days", "has no day");
-        return days;
-}
-
-/* "02:00" as minutes. */
-static unsigned read_start(struct json_reader *r)
-{
-        const char *s = json_take_text(r, "start", 5);
-        unsigned hour = 0, minute = 0;
-
-        if (!s)
-                return 0;
-        if (strlen(s) != 5 || strspn(s, "0123456789") != 2 || s[2] != ':' ||
-                strspn(s + 3, "0123456789") != 2) {
-                json_reader_fail(r, "start", "is not a time such as 02:00");
-                return 0;
-        }
-        hour = (unsigned)(s[0] - '0') * 10 + (unsigned)(s[1] - '0');
-        minute = (unsigned)(s[3] - '0') * 10 + (unsigned)(s[4] - '0');
-        if (hour > 23 || minute > 59)
-                json_reader_fail(r, "start", "is not a time of day");
-        return hour * 60 + minute;
-}
-
-static void read_schedule(struct json_reader *r, struct config_schedule *ret)
-{
-        json_t *object = json_take_optional_object(r, "schedule"), *window;
-        struct json_reader schedule, update;
-
-        if (!object)
-                return;
-        json_reader_init(&schedule, object, "configuration: schedule", r->error);
-        window = json_take_optional_object(&schedule, "update");
-        r->result = json_reader_done(&schedule, true);
-        if (r->result < 0 || !window)
-                return;
-        json_reader_init(&update, window, "configuration: schedule of updates", r->error);
-        ret->has_update = true;
-        ret->days = read_days(&update);
-        ret->minute = read_start(&update);
-        ret->length_minutes = (unsigned)json_take_integer(&update, "minutes", 1, MINUTES_A_DAY);
-        r->result = json_reader_done(&update, true);
-}
-
 int wire_config_parse(const void *data, size_t length, struct wire_config *ret, struct error *ret_error)
 {
         _cleanup_(wire_config_done) struct wire_config c = {0};
@@ -366,7 +288,9 @@ int wire_config_parse(const void *data, size_t length, struct wire_config *ret, 
         read_dns(&reader, &c);
         read_lans(&reader, &c);
         c.guard = json_take_optional_boolean(&reader, "guard", true);
-        read_schedule(&reader, &c.schedule);
+        config_schedule_init(&c.schedule);
+        wire_schedule_read(&reader, &c.schedule);
+        wire_transfer_read(&reader, &c.transfer);
         check_destinations(&reader, &c);
         r = json_reader_done(&reader, true);
         if (r < 0)

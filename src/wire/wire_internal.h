@@ -25,3 +25,9 @@ json_t *wire_text(const char *s);
 json_t *wire_strings(const struct strv *v);
 /* Nothing for NULL and "". */
 void wire_set_text(json_t *object, const char *name, const char *s);
+
+/* Parts of a configuration (wire_schedule.c). What is not said stays as it is in *ret. */
+void wire_schedule_read(struct json_reader *r, struct config_schedule *ret);
+void wire_transfer_read(struct json_reader *r, struct config_transfer *ret);
+json_t *wire_schedule_to_json(const struct config_schedule *s);
+json_t *wire_transfer_to_json(const struct config_transfer *t);

@@ -190,7 +190,9 @@ static void the_profile_that_the_site_names(void **state)
         "dns = 198.51.100.53;2001:db8::53\nproxy = http://10.20.0.9:3128\n"                         \
         "[lan eth1]\naddress = 10.20.0.2/24\nroutes = 10.30.0.0/16 via 10.20.0.1;10.40.0.0/16 via " \
         "10.20.0.1\n"                                                                               \
-        "[lan eth2]\n[monitor]\ninterval = 20\n"
+        "[lan eth2]\n[transfer]\nlimit = 5Mbit/s; 22:00-06:00 unlimited\nfallback = "               \
+        "none\n[monitor]\ninterval = "                                                              \
+        "20\n"
 
 static struct site *parse_back(const struct node_settings *s, const struct wire_config *c)
 {
@@ -232,6 +234,9 @@ static void the_site_files_own(void **state)
         assert_string_equal(cidr_format(&site->lans[0].routes[1].destination, text), "10.40.0.0/16");
         assert_false(site->lans[1].has_address);
         assert_true(site->monitor_interval_s == 20);
+        assert_true(site->transfer.has_limit && site->transfer.no_fallback);
+        assert_int_equal(budget_plan_rate(&site->transfer.limit, 12 * 60), 625000);
+        assert_int_equal(budget_plan_rate(&site->transfer.limit, 0), 0);
         site_free(site);
         node_settings_done(&s);
 }
@@ -241,7 +246,8 @@ static void a_configuration_over_it(void **state)
         static const char document[] =
                 "{\"schema\":1,\"version\":7,\"dns\":[\"203.0.113.53\"],\"lan\":[{\"interface\":\"eth3\","
                 "\"address\":\"10.50.0.2/24\",\"routes\":[{\"destination\":\"10.60.0.0/16\",\"next_hop\":"
-                "\"10.50.0.1\",\"description\":\"[wan] dns = 1.2.3.4\"}]}]}";
+                "\"10.50.0.1\",\"description\":\"[wan] dns = "
+                "1.2.3.4\"}]}],\"transfer\":{\"limit\":\"1Mbit/s\"}}";
         struct node_settings s = with_site();
         struct wire_config c = {0};
         struct site *site;
@@ -258,12 +264,17 @@ static void a_configuration_over_it(void **state)
         assert_int_equal(site->lan_count, 1);
         assert_string_equal(site->lans[0].interface, "eth3");
         assert_string_equal(inet_addr_format(&site->lans[0].routes[0].next_hop, text), "10.50.0.1");
+        /* The limit is the configuration's; of the fallback it says nothing. */
+        assert_int_equal(budget_plan_rate(&site->transfer.limit, 0), 125000);
+        assert_true(site->transfer.no_fallback);
         site_free(site);
         wire_config_done(&c);
 
         /* No servers: those of the site file stay. No LANs: there are none. */
-        c = (struct wire_config){.version = 8};
+        c = (struct wire_config){.version = 8, .transfer = {.has_fallback = true}};
         site = parse_back(&s, &c);
+        assert_false(site->transfer.no_fallback);
+        assert_int_equal(budget_plan_rate(&site->transfer.limit, 12 * 60), 625000);
         assert_int_equal(site->wan.dns_count, 2);
         assert_int_equal(site->lan_count, 0);
         site_free(site);

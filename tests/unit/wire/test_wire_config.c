@@ -16,8 +16,10 @@ static const char config[] = "{\"schema\":1,\"version\":7,\"dns\":[\"198.51.100.
                              "\"eth2.100\",\"address\":\"2001:db8:1::2/"
                              "64\",\"routes\":[{\"destination\":\"::/0\",\"next_hop\":\"fe80::1\"}]},"
                              "{\"interface\":\"eth3\",\"routes\":[]}],\"guard\":false,\"schedule\":{"
-                             "\"update\":{\"days\":[\"mon\",\"sun\"],"
-                             "\"start\":\"02:05\",\"minutes\":120}}}";
+                             "\"update\":{\"windows\":[\"Mon,Sun 02:05-04:05\",\"daily 22:00-01:00\"],"
+                             "\"manual\":false,\"hold_until\":\"2026-12-01\",\"channel\":\"testing\","
+                             "\"reboot\":false}},\"transfer\":{\"limit\":\"5Mbit/s; 08:00-18:00 1Mbit/s\","
+                             "\"fallback\":\"none\"}}";
 
 static void test_whole(void **state)
 {
@@ -39,9 +41,16 @@ static void test_whole(void **state)
         assert_false(c.lans[2].has_address);
         assert_false(c.guard);
         assert_true(c.schedule.has_update);
-        assert_int_equal(c.schedule.days, 1 << 0 | 1 << 6);
-        assert_int_equal(c.schedule.minute, 125);
-        assert_int_equal(c.schedule.length_minutes, 120);
+        assert_int_equal(c.schedule.window_count, 2);
+        assert_int_equal(c.schedule.windows[0].days, 1 << 0 | 1 << 6);
+        assert_int_equal(c.schedule.windows[0].from_minute, 125);
+        assert_int_equal(c.schedule.windows[1].length_minutes, 180);
+        assert_string_equal(c.schedule.hold_until, "2026-12-01");
+        assert_string_equal(c.schedule.channel, "testing");
+        assert_false(c.schedule.reboot);
+        assert_true(c.transfer.has_limit && c.transfer.has_fallback && c.transfer.no_fallback);
+        assert_int_equal(c.transfer.limit.otherwise, 625000);
+        assert_int_equal(budget_plan_rate(&c.transfer.limit, 9 * 60), 125000);
         ASSERT_WRITES(wire_config_to_json(&c), config);
         wire_config_done(&c);
         assert_int_equal(c.lan_count, 0);
@@ -56,6 +65,12 @@ static void test_least(void **state)
         PARSE(wire_config_parse, "{\"schema\":1,\"version\":1}", &c);
         assert_true(c.guard);
         assert_false(c.schedule.has_update);
+        /* Nobody has said when: at night, and nobody has allowed a restart of the machine. */
+        assert_int_equal(c.schedule.window_count, 1);
+        assert_int_equal(c.schedule.windows[0].days, 0x7f);
+        assert_string_equal(c.schedule.channel, "stable");
+        assert_false(c.schedule.reboot);
+        assert_false(c.transfer.has_limit || c.transfer.has_fallback);
         assert_int_equal(c.dns_count + c.lan_count, 0);
         ASSERT_WRITES(
                 wire_config_to_json(&c), "{\"schema\":1,\"version\":1,\"dns\":[],\"lan\":[],\"guard\":true}");
@@ -189,28 +204,57 @@ static void test_refused_routes(void **state)
         ASSERT_CASES_REFUSED(wire_config_parse, struct wire_config, cases);
 }
 
-#define UPDATE(d, s, m) V "\"schedule\":{\"update\":{\"days\":" d ",\"start\":\"" s "\",\"minutes\":" m "}}}"
-#define WHERE           "configuration: schedule of updates: member "
+#define UPDATE(u) V "\"schedule\":{\"update\":{" u "}}}"
+#define WHERE     "configuration: schedule of updates: member "
+#define NO_WINDOW " is no window such as 'Sun 02:00-04:00' or 'daily 02:00-04:00'"
+#define NO_DATE   WHERE "'hold_until' is not a date such as 2026-12-01"
+
+static void test_defaults_of_a_schedule(void **state)
+{
+        struct wire_config c;
+
+        (void)state;
+        PARSE(wire_config_parse, UPDATE("\"manual\":true"), &c);
+        assert_true(c.schedule.has_update && c.schedule.manual && c.schedule.reboot);
+        assert_int_equal(c.schedule.window_count, 0);
+        assert_string_equal(c.schedule.channel, "stable");
+        assert_string_equal(c.schedule.hold_until, "");
+        wire_config_done(&c);
+        PARSE(wire_config_parse, UPDATE("\"windows\":[\"Sat 23:30-00:30\"],\"hold_until\":\"2028-02-29\""),
+                &c);
+        assert_int_equal(c.schedule.windows[0].length_minutes, 60);
+        wire_config_done(&c);
+        PARSE(wire_config_parse, V "\"transfer\":{\"fallback\":\"8443\"}}", &c);
+        assert_true(c.transfer.has_fallback && !c.transfer.no_fallback && !c.transfer.has_limit);
+        wire_config_done(&c);
+}
 
 static void test_refused_schedules(void **state)
 {
         static const struct payload_case cases[] = {
-                {UPDATE("[]", "02:00", "60"), WHERE "'days' has no day"},
-                {UPDATE("[\"monday\"]", "02:00", "60"),
-                        WHERE "'days' item 0 is not mon, tue, wed, thu, fri, sat or sun"},
-                {UPDATE("[1]", "02:00", "60"),
-                        WHERE "'days' item 0 is not mon, tue, wed, thu, fri, sat or sun"},
-                {UPDATE("[\"mon\"]", "2:00", "60"), WHERE "'start' is not a time such as 02:00"},
-                {UPDATE("[\"mon\"]", "24:00", "60"), WHERE "'start' is not a time of day"},
-                {UPDATE("[\"mon\"]", "02:60", "60"), WHERE "'start' is not a time of day"},
-                {UPDATE("[\"mon\"]", "02-00", "60"), WHERE "'start' is not a time such as 02:00"},
-                {UPDATE("[\"mon\"]", "0a:00", "60"), WHERE "'start' is not a time such as 02:00"},
-                {UPDATE("[\"mon\"]", "02:00", "0"), WHERE "'minutes' is 0, not between 1 and 1440"},
-                {UPDATE("[\"mon\"]", "02:00", "1441"), WHERE "'minutes' is 1441, not between 1 and 1440"},
-                {V "\"schedule\":{\"update\":{\"days\":[\"mon\"],\"start\":\"02:00\",\"minutes\":60,\"zone\":"
-                   "1}}}",
-                        WHERE "'zone' is not known here"},
+                {UPDATE(""),
+                        WHERE "'windows' has no window; write \"manual\": true for updates that are asked "
+                              "for only"},
+                {UPDATE("\"windows\":[\"02:00-04:00\"]"), WHERE "'windows' item 0" NO_WINDOW},
+                {UPDATE("\"windows\":[\"Sun 02:00-04:00\",7]"), WHERE "'windows' item 1" NO_WINDOW},
+                {UPDATE("\"windows\":[\"Sun 02:00-02:00\"]"), WHERE "'windows' item 0" NO_WINDOW},
+                {UPDATE("\"windows\":[\"Sun 25:00-26:00\"]"), WHERE "'windows' item 0" NO_WINDOW},
+                {UPDATE("\"manual\":true,\"hold_until\":\"2026-02-29\""), NO_DATE},
+                {UPDATE("\"manual\":true,\"hold_until\":\"2026-13-01\""), NO_DATE},
+                {UPDATE("\"manual\":true,\"hold_until\":\"2026-12-1\""), NO_DATE},
+                {UPDATE("\"manual\":true,\"hold_until\":\"tomorrow\""), NO_DATE},
+                {UPDATE("\"manual\":true,\"channel\":\"../stable\""),
+                        WHERE "'channel' is not a channel's name: a-z, 0-9 and -"},
+                {UPDATE("\"manual\":true,\"channel\":\"\""),
+                        WHERE "'channel' is not a channel's name: a-z, 0-9 and -"},
+                {UPDATE("\"days\":[\"mon\"],\"manual\":true"), WHERE "'days' is not known here"},
                 {V "\"schedule\":[]}", "configuration: member 'schedule' is not an object"},
+                {V "\"transfer\":{\"limit\":\"fast\"}}", "configuration: transfer: member 'limit' is no "
+                                                         "bandwidth such as '5Mbit/s; 08:00-18:00 "
+                                                         "1Mbit/s'"},
+                {V "\"transfer\":{\"fallback\":\"443\"}}",
+                        "configuration: transfer: member 'fallback' is not 8443 or none"},
+                {V "\"transfer\":{\"ways\":1}}", "configuration: transfer: member 'ways' is not known here"},
         };
 
         (void)state;
@@ -267,6 +311,7 @@ int main(void)
                 cmocka_unit_test(test_refused_parts),
                 cmocka_unit_test(test_refused_addresses),
                 cmocka_unit_test(test_refused_routes),
+                cmocka_unit_test(test_defaults_of_a_schedule),
                 cmocka_unit_test(test_refused_schedules),
                 cmocka_unit_test(test_harm),
                 cmocka_unit_test(test_many_routes),
