@@ -159,7 +159,8 @@ static void reap_supervisor(struct helper_client *c)
         c->supervisor = 0;
 }
 
-static int start_supervisor(struct helper_client *c, const char *program, struct error *ret_error)
+static int start_supervisor(
+        struct helper_client *c, const char *program, const char *root, struct error *ret_error)
 {
         int pair[2], r;
 
@@ -169,7 +170,7 @@ static int start_supervisor(struct helper_client *c, const char *program, struct
         if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
                 return error_set(
                         ret_error, errno, "helper.failed", "cannot start the helper: %s", strerror(errno));
-        c->supervisor = helper_spawn(program, HELPER_SUPERVISE, pair[1]);
+        c->supervisor = helper_spawn(program, HELPER_SUPERVISE, root, pair[1]);
         close(pair[1]);
         c->supervisor_fd = pair[0];
         if (c->supervisor < 0)
@@ -431,7 +432,7 @@ int helper_client_ask(
 
 /* ---- beginning and end ---- */
 
-int helper_client_new(sd_event *event, const char *socket_path, const char *program,
+int helper_client_new(sd_event *event, const char *socket_path, const char *program, const char *root,
         struct helper_client **ret, struct error *ret_error)
 {
         struct helper_client *c = xcalloc(1, sizeof *c);
@@ -447,7 +448,8 @@ int helper_client_new(sd_event *event, const char *socket_path, const char *prog
         if (r < 0)
                 error_set(ret_error, -r, "helper.failed", "cannot watch the helper: %s", strerror(-r));
         else
-                r = socket_path ? connect_socket(c, ret_error) : start_supervisor(c, program, ret_error);
+                r = socket_path ? connect_socket(c, ret_error)
+                                : start_supervisor(c, program, root, ret_error);
         if (r < 0) {
                 helper_client_free(c);
                 return r;

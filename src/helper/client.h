@@ -8,9 +8,9 @@
 struct helper_client; /* opaque */
 
 /* Either connects to a helper's socket (systemd starts it), or, with `socket_path` NULL, starts `program` as
- * the supervisor (supervisor.h), which starts a helper, and another one when that has ended: to be called
- * before rights are dropped. 0 or -errno. */
-int helper_client_new(sd_event *event, const char *socket_path, const char *program,
+ * the supervisor (supervisor.h), which starts a helper (with `root`, NULL: the system's), and another one
+ * when that has ended: to be called before rights are dropped. 0 or -errno. */
+int helper_client_new(sd_event *event, const char *socket_path, const char *program, const char *root,
         struct helper_client **ret, struct error *ret_error);
 struct helper_client *helper_client_free(struct helper_client *c); /* on_answer is not called any more */
 /* Asks; requests are answered in order. `on_answer` gets 0 or -errno with the error; a helper that ends

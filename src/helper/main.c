@@ -7,6 +7,7 @@
 #include "helper/say.h"
 #include "helper/spawn.h"
 #include "helper/supervisor.h"
+#include "helper/update_start.h"
 
 #include "base/alloc.h"
 #include "base/cleanup.h"
@@ -28,6 +29,7 @@
 #include <sysexits.h>
 #include <time.h>
 
+#define DEFAULT_USER        "gridnode"
 #define MAX_CONNECTIONS     8
 #define IDLE_MS             60000 /* without a connection; systemd starts it again */
 #define REFUSAL_LOG_SECONDS 60
@@ -38,6 +40,7 @@ struct server {
         int listener; /* -1: the daemon's child */
         uid_t user;   /* may connect, besides root */
         bool has_user;
+        const char *root; /* of the files of updates; NULL: the system's */
         int connections[MAX_CONNECTIONS];
         size_t connection_count;
         time_t refusal_logged;
@@ -62,25 +65,51 @@ static int answer(int fd, const struct error *e)
         return send(fd, text, strlen(text), MSG_DONTWAIT | MSG_NOSIGNAL) < 0 ? -errno : 0;
 }
 
-static void perform(const struct helper_request *r, struct error *ret)
+static void apply_network(const struct helper_network *n, struct error *ret)
 {
-        const struct helper_network *n = &r->network;
+        if (helper_network_apply(n, ret) < 0)
+                say(LOG_WARNING, "the network is left as it was: %s", ret->text);
+        else
+                say(LOG_INFO, "network applied: %zu interfaces, %zu addresses, %zu routes", n->up_count,
+                        n->address_count, n->route_count);
+}
 
+static void start_update(const char *root, const struct update_job *job, struct error *ret)
+{
+        if (update_start(root, job, ret) < 0)
+                say(LOG_WARNING, "the update %s is not begun: %s", job->id, ret->text);
+        else
+                say(LOG_INFO, "the update %s begins: %s, asked for by %s", job->id,
+                        update_action_to_string(job->action), job->by);
+}
+
+static void cancel_update(const char *root, const char *id, struct error *ret)
+{
+        if (update_cancel(root, id, ret) < 0)
+                say(LOG_WARNING, "not cancelled: %s", ret->text);
+        else
+                say(LOG_INFO, "the update %s is cancelled", id);
+}
+
+static void perform(const struct server *s, const struct helper_request *r, struct error *ret)
+{
         switch (r->operation) {
         case HELPER_HELLO:
                 break;
         case HELPER_NETWORK_APPLY:
-                if (helper_network_apply(n, ret) < 0)
-                        say(LOG_WARNING, "the network is left as it was: %s", ret->text);
-                else
-                        say(LOG_INFO, "network applied: %zu interfaces, %zu addresses, %zu routes",
-                                n->up_count, n->address_count, n->route_count);
+                apply_network(&r->network, ret);
+                break;
+        case HELPER_UPDATE_START:
+                start_update(s->root, &r->job, ret);
+                break;
+        case HELPER_UPDATE_CANCEL:
+                cancel_update(s->root, r->update_id, ret);
                 break;
         }
 }
 
 /* 0, or negative when the connection is to end. */
-static int serve_message(int fd)
+static int serve_message(const struct server *s, int fd)
 {
         _cleanup_free_ char *data = NULL;
         struct helper_request request = {0};
@@ -106,7 +135,7 @@ static int serve_message(int fd)
                 answer(fd, &e);
                 return -EBADMSG;
         }
-        perform(&request, &e);
+        perform(s, &request, &e);
         helper_request_done(&request);
         r = answer(fd, &e);
         malloc_trim(0);
@@ -172,7 +201,7 @@ static bool serve_round(struct server *s, const sigset_t *unblocked)
         if (r < 0)
                 return true;
         for (size_t i = count; i > 0; i--)
-                if (fds[i - 1].revents && serve_message(s->connections[i - 1]) < 0)
+                if (fds[i - 1].revents && serve_message(s, s->connections[i - 1]) < 0)
                         drop_connection(s, i - 1);
         if (fds[count].revents)
                 take_connection(s);
@@ -221,34 +250,55 @@ static int no_socket(void)
         return EX_USAGE;
 }
 
+struct arguments {
+        const char *user, *root;
+        bool supervises, version;
+};
+
+static bool read_arguments(int argc, char **argv, struct arguments *ret)
+{
+        for (int i = 1; i < argc; i++) {
+                if (str_equal(argv[i], "--version") && argc == 2)
+                        ret->version = true;
+                else if (str_equal(argv[i], HELPER_SUPERVISE))
+                        ret->supervises = true;
+                else if (str_equal(argv[i], "--user") && i + 1 < argc)
+                        ret->user = argv[++i];
+                else if (str_equal(argv[i], HELPER_ROOT) && i + 1 < argc)
+                        ret->root = argv[++i];
+                else
+                        return false;
+        }
+        return !ret->supervises || str_equal(ret->user, DEFAULT_USER);
+}
+
 int main(int argc, char **argv)
 {
-        const char *user = "gridnode";
+        struct arguments a = {.user = DEFAULT_USER};
         struct server s = {0};
         const struct passwd *entry;
-        bool supervises = argc == 2 && str_equal(argv[1], HELPER_SUPERVISE);
 
-        if (argc == 2 && str_equal(argv[1], "--version")) {
+        if (!read_arguments(argc, argv, &a)) {
+                fprintf(stderr, "Usage: gridnode-helper [--user NAME | " HELPER_SUPERVISE
+                                " | --version] [" HELPER_ROOT " DIR]\n");
+                return EX_USAGE;
+        }
+        if (a.version) {
                 printf("gridnode-helper %s\n", GRIDNODE_VERSION);
                 return EXIT_SUCCESS;
         }
-        if (argc == 3 && str_equal(argv[1], "--user")) {
-                user = argv[2];
-        } else if (argc != 1 && !supervises) {
-                fprintf(stderr, "Usage: gridnode-helper [--user NAME | " HELPER_SUPERVISE " | --version]\n");
-                return EX_USAGE;
-        }
         signal(SIGPIPE, SIG_IGN);              /* a log that nobody reads any more is no reason to end */
         prctl(PR_SET_NAME, "gridnode-helper"); /* the supervisor starts it by another path */
-        if (take_socket(&s) < 0 || (supervises && s.listener >= 0))
+        if (take_socket(&s) < 0 || (a.supervises && s.listener >= 0))
                 return no_socket();
-        if (supervises)
-                return supervise(HELPER_FD);
-        entry = s.listener >= 0 ? getpwnam(user) : NULL;
+        if (a.supervises)
+                return supervise(HELPER_FD, a.root);
+        s.root = a.root;
+        entry = s.listener >= 0 ? getpwnam(a.user) : NULL;
         s.has_user = entry;
         s.user = entry ? entry->pw_uid : 0;
         if (s.listener >= 0 && !entry)
-                say(LOG_WARNING, "there is no user %s: only root is answered", user);
+                say(LOG_WARNING, "there is no user %s: only root is answered", a.user);
         serve(&s);
         return EXIT_SUCCESS;
 }

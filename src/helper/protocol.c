@@ -22,6 +22,8 @@ static const struct {
 } operations[] = {
         {HELPER_HELLO, "hello"},
         {HELPER_NETWORK_APPLY, "network.apply"},
+        {HELPER_UPDATE_START, "update.start"},
+        {HELPER_UPDATE_CANCEL, "update.cancel"},
 };
 
 void helper_network_done(struct helper_network *n)
@@ -91,19 +93,35 @@ static json_t *routes_to_json(const struct helper_network *n)
         return list;
 }
 
+static void put_network(json_t *object, const struct helper_network *n)
+{
+        json_t *up = json_array();
+
+        for (size_t i = 0; i < n->up_count; i++)
+                json_array_append_new(up, json_string(n->up[i]));
+        json_object_set_new(object, "up", up);
+        json_object_set_new(object, "addresses", addresses_to_json(n));
+        json_object_set_new(object, "routes", routes_to_json(n));
+}
+
 json_t *helper_request_to_json(const struct helper_request *r)
 {
-        json_t *object = json_object(), *up;
+        json_t *object = json_object();
 
         put_text(object, "op", operations[r->operation].name);
-        if (r->operation != HELPER_NETWORK_APPLY)
-                return object;
-        up = json_array();
-        for (size_t i = 0; i < r->network.up_count; i++)
-                json_array_append_new(up, json_string(r->network.up[i]));
-        json_object_set_new(object, "up", up);
-        json_object_set_new(object, "addresses", addresses_to_json(&r->network));
-        json_object_set_new(object, "routes", routes_to_json(&r->network));
+        switch (r->operation) {
+        case HELPER_HELLO:
+                break;
+        case HELPER_NETWORK_APPLY:
+                put_network(object, &r->network);
+                break;
+        case HELPER_UPDATE_START:
+                json_object_set_new(object, "job", update_job_to_json(&r->job));
+                break;
+        case HELPER_UPDATE_CANCEL:
+                put_text(object, "id", r->update_id);
+                break;
+        }
         return object;
 }
 
@@ -304,6 +322,41 @@ static void read_network(struct json_reader *r, struct helper_network *n)
                 check_routes(r, n);
 }
 
+static void read_job(struct json_reader *r, struct update_job *ret)
+{
+        json_t *job = json_take_object(r, "job");
+
+        if (job && update_job_from_json(job, ret, r->error) < 0)
+                r->result = -EBADMSG;
+}
+
+static void read_update_id(struct json_reader *r, char ret[WIRE_ID_MAXIMUM + 1])
+{
+        const char *id = json_take_text(r, "id", WIRE_ID_MAXIMUM);
+
+        if (id && !wire_id_is_valid(id))
+                json_reader_fail(r, "id", "is not an id");
+        else if (id)
+                str_copy(ret, WIRE_ID_MAXIMUM + 1, id);
+}
+
+static void read_members(struct json_reader *r, struct helper_request *ret)
+{
+        switch (ret->operation) {
+        case HELPER_HELLO:
+                break;
+        case HELPER_NETWORK_APPLY:
+                read_network(r, &ret->network);
+                break;
+        case HELPER_UPDATE_START:
+                read_job(r, &ret->job);
+                break;
+        case HELPER_UPDATE_CANCEL:
+                read_update_id(r, ret->update_id);
+                break;
+        }
+}
+
 static void read_operation(struct json_reader *r, struct helper_request *ret)
 {
         const char *name = json_take_text(r, "op", 32);
@@ -311,8 +364,7 @@ static void read_operation(struct json_reader *r, struct helper_request *ret)
         for (size_t i = 0; name && i < ELEMENTS(operations); i++)
                 if (str_equal(operations[i].name, name)) {
                         ret->operation = operations[i].operation;
-                        if (ret->operation == HELPER_NETWORK_APPLY)
-                                read_network(r, &ret->network);
+                        read_members(r, ret);
                         return;
                 }
         json_reader_fail(r, "op", "is no operation of this helper");
@@ -342,7 +394,8 @@ int helper_request_parse(const void *data, size_t length, struct helper_request 
 
 /* Codes must be static texts on this side as well. */
 static const char *const codes[] = {"helper.failed", "helper.interface", "helper.address", "helper.route",
-        "helper.refused", "helper.kernel", "json.malformed", "json.member", "json.too-large"};
+        "helper.refused", "helper.kernel", "update.busy", "update.failed", "update.installing", "update.none",
+        "json.malformed", "json.member", "json.too-large"};
 
 json_t *helper_answer_to_json(const struct error *e)
 {

@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/inet.h"
+#include "wire/update.h"
 
 #include <jansson.h>
 #include <net/if.h>
@@ -27,6 +28,8 @@ enum helper_operation {
         HELPER_NETWORK_APPLY, /* the whole wanted state: addresses of LANs, routes. What the helper made
                                  before and is not in it is taken away. All or nothing: when a part fails,
                                  what was before is put back */
+        HELPER_UPDATE_START,  /* {"op":"update.start","job":{…}}: as update_start() in update_start.h */
+        HELPER_UPDATE_CANCEL, /* {"op":"update.cancel","id":"u-1"} */
 };
 
 struct helper_address {
@@ -51,7 +54,9 @@ void helper_network_done(struct helper_network *n);
 
 struct helper_request {
         enum helper_operation operation;
-        struct helper_network network; /* HELPER_NETWORK_APPLY */
+        struct helper_network network;       /* HELPER_NETWORK_APPLY */
+        struct update_job job;               /* HELPER_UPDATE_START */
+        char update_id[WIRE_ID_MAXIMUM + 1]; /* HELPER_UPDATE_CANCEL */
 };
 void helper_request_done(struct helper_request *r);
 /* {"op":"network.apply","up":["eth1"],"addresses":[{"interface":"eth1","address":"10.20.0.2/24"}],

@@ -37,13 +37,22 @@ static _Noreturn void become(const char *program, char *const arguments[], int f
         _exit(EXIT_CANNOT_START);
 }
 
-pid_t helper_spawn(const char *program, const char *argument, int fd)
+pid_t helper_spawn(const char *program, const char *argument, const char *root, int fd)
 {
         const char *journal = getenv("JOURNAL_STREAM");
         _cleanup_free_ char *stream = journal ? xasprintf("JOURNAL_STREAM=%s", journal) : NULL;
         char *environment[] = {"LANG=C.UTF-8", stream, NULL};
-        char *arguments[] = {"gridnode-helper", (char *)argument, NULL};
-        pid_t pid = fork();
+        char *arguments[5] = {"gridnode-helper"};
+        size_t count = 1;
+        pid_t pid;
+
+        if (argument)
+                arguments[count++] = (char *)argument;
+        if (root) {
+                arguments[count++] = (char *)HELPER_ROOT;
+                arguments[count++] = (char *)root;
+        }
+        pid = fork();
 
         if (pid == 0)
                 become(program, arguments, fd, environment);

@@ -28,6 +28,7 @@
 
 struct supervisor {
         int daemon;
+        const char *root;
         pid_t helper; /* 0: none */
         int pidfd;    /* of it; -1 */
         double started_ms, next_ms;
@@ -97,7 +98,7 @@ static int start_helper(struct supervisor *s)
          * daemon is no more. Elsewhere it has what the limit gives. */
         if (setsockopt(ours, SOL_SOCKET, SO_SNDBUFFORCE, &wanted, sizeof wanted) < 0)
                 setsockopt(ours, SOL_SOCKET, SO_SNDBUF, &wanted, sizeof wanted);
-        pid = helper_spawn(OWN_PROGRAM, NULL, its);
+        pid = helper_spawn(OWN_PROGRAM, NULL, s->root, its);
         if (pid < 0)
                 return pid;
         s->pidfd = pidfd_open(pid, 0);
@@ -129,9 +130,10 @@ static void await_end(struct supervisor *s)
         close(s->pidfd);
 }
 
-int supervise(int fd)
+int supervise(int fd, const char *root)
 {
         struct supervisor s = {.daemon = fd,
+                .root = root,
                 .pidfd = -1,
                 .backoff = BACKOFF_INIT(FIRST_DELAY_MS, LONGEST_DELAY_MS, LEAST_DELAY_MS)};
 

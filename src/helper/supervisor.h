@@ -3,8 +3,8 @@
  * reads no message, and holds no end of a helper's connection. */
 #pragma once
 
-/* Starts a helper, gives the daemon a connection to it over `fd` (SOCK_SEQPACKET; a byte with the descriptor,
- * SCM_RIGHTS, unix(7)), and the same anew, with backoff, when that helper has ended. Returns when the daemon
- * has gone, after the helper has ended what it was at; an exit status. Killed itself, it leaves the helper
- * that runs: it serves the daemon until that goes. */
-int supervise(int fd);
+/* Starts a helper (with `root`, NULL: none), gives the daemon a connection to it over `fd` (SOCK_SEQPACKET; a
+ * byte with the descriptor, SCM_RIGHTS, unix(7)), and the same anew, with backoff, when that helper has
+ * ended. Returns when the daemon has gone, after the helper has ended what it was at; an exit status. Killed
+ * itself, it leaves the helper that runs: it serves the daemon until that goes. */
+int supervise(int fd, const char *root);

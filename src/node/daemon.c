@@ -162,7 +162,7 @@ static void start_helper(struct daemon *d)
                 return;
         }
         r = helper_client_new(d->event, has_socket ? o->helper_socket : NULL,
-                has_socket ? NULL : o->helper_program, &d->helper, &d->helper_problem);
+                has_socket ? NULL : o->helper_program, o->root, &d->helper, &d->helper_problem);
         if (r < 0)
                 log_text(LOG_LEVEL_WARNING, "%s", d->helper_problem.text);
 }

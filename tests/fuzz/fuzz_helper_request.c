@@ -16,7 +16,8 @@ static void repeat(const struct helper_request *r)
         if (helper_request_parse(text, strlen(text), &again, NULL) < 0 ||
                 again.network.route_count != r->network.route_count ||
                 again.network.address_count != r->network.address_count ||
-                again.network.up_count != r->network.up_count)
+                again.network.up_count != r->network.up_count || again.operation != r->operation ||
+                memcmp(&again.job, &r->job, sizeof r->job) != 0 || strcmp(again.update_id, r->update_id) != 0)
                 abort();
         helper_request_done(&again);
         free(text);

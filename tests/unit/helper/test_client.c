@@ -57,7 +57,7 @@ static struct helper_client *a_client(sd_event *event, const char *path)
         struct helper_client *c = NULL;
         struct error e;
 
-        if (helper_client_new(event, path, NULL, &c, &e) < 0)
+        if (helper_client_new(event, path, NULL, NULL, &c, &e) < 0)
                 fail_msg("%s", e.text);
         return c;
 }
@@ -238,7 +238,7 @@ static void test_nobody_there(void **state)
         struct fake f;
 
         fake_begin_connected(&f);
-        assert_int_equal(helper_client_new(f.event, "/nonexistent/socket", NULL, &client, &e), -ENOENT);
+        assert_int_equal(helper_client_new(f.event, "/nonexistent/socket", NULL, NULL, &client, &e), -ENOENT);
         assert_null(client);
         assert_non_null(strstr(e.text, "/nonexistent/socket"));
         close(f.fd);
@@ -398,7 +398,7 @@ static void test_child(void **state)
         struct heard a = {0};
         struct error e;
 
-        if (helper_client_new(event, NULL, HELPER_PROGRAM, &client, &e) < 0)
+        if (helper_client_new(event, NULL, HELPER_PROGRAM, NULL, &client, &e) < 0)
                 fail_msg("%s", e.text);
         ask(client, &a);
         wait_for(event, &a, 1);
@@ -424,10 +424,10 @@ static void test_no_program(void **state)
         struct heard a = {0};
         struct error e;
 
-        assert_int_equal(helper_client_new(event, NULL, "/nonexistent/helper", &client, &e), -ENOENT);
+        assert_int_equal(helper_client_new(event, NULL, "/nonexistent/helper", NULL, &client, &e), -ENOENT);
         assert_non_null(strstr(e.text, "/nonexistent/helper"));
         /* It starts, and ends at once. */
-        assert_int_equal(helper_client_new(event, NULL, "/bin/false", &client, &e), 0);
+        assert_int_equal(helper_client_new(event, NULL, "/bin/false", NULL, &client, &e), 0);
         ask(client, &a);
         wait_for(event, &a, 1);
         assert_int_equal(a.result, -EPIPE);
@@ -461,7 +461,7 @@ static void test_daemon_killed(void **state)
                 dup2(alive[1], STDOUT_FILENO);
                 close(alive[0]);
                 close(alive[1]);
-                if (helper_client_new(event, NULL, HELPER_PROGRAM, &client, &e) < 0)
+                if (helper_client_new(event, NULL, HELPER_PROGRAM, NULL, &client, &e) < 0)
                         _exit(1);
                 ask(client, &a);
                 wait_for(event, &a, 1);

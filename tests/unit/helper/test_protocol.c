@@ -73,6 +73,37 @@ static void test_hello(void **state)
         helper_request_done(&back);
 }
 
+static void test_update(void **state)
+{
+        (void)state;
+        struct helper_request r = {.operation = HELPER_UPDATE_START,
+                                      .job = {.id = "u-1",
+                                              .action = UPDATE_NOW,
+                                              .channel = "stable",
+                                              .reboot = true,
+                                              .by = "alice"}},
+                              back = {0};
+        _cleanup_free_ char *start = text_of(&r), *cancel = NULL;
+        struct error e;
+
+        assert_int_equal(parse(start, &back, &e), 0);
+        assert_int_equal(back.operation, HELPER_UPDATE_START);
+        assert_string_equal(back.job.id, "u-1");
+        assert_int_equal(back.job.action, UPDATE_NOW);
+        assert_string_equal(back.job.channel, "stable");
+        assert_true(back.job.reboot && !back.job.again);
+        assert_string_equal(back.job.by, "alice");
+        helper_request_done(&back);
+        r.operation = HELPER_UPDATE_CANCEL;
+        str_copy(r.update_id, sizeof r.update_id, "u-1");
+        cancel = text_of(&r);
+        assert_string_equal(cancel, "{\"op\":\"update.cancel\",\"id\":\"u-1\"}");
+        assert_int_equal(parse(cancel, &back, &e), 0);
+        assert_int_equal(back.operation, HELPER_UPDATE_CANCEL);
+        assert_string_equal(back.update_id, "u-1");
+        helper_request_done(&back);
+}
+
 static const char network_text[] =
         "{\"op\":\"network.apply\",\"up\":[\"eth1\",\"eth2.100\"],"
         "\"addresses\":[{\"interface\":\"eth1\",\"address\":\"10.20.0.2/24\"},"
@@ -172,6 +203,22 @@ static void test_garbage(void **state)
         assert_refused("{\"op\":\"network.apply\"}", EBADMSG, "'up' is missing");
         assert_refused("{\"op\":\"network.apply\",\"up\":[],\"addresses\":[],\"routes\":[],\"x\":1}", EBADMSG,
                 "'x' is not known");
+        /* What becomes part of a path and of apt's files. */
+        assert_refused("{\"op\":\"update.start\"}", EBADMSG, "'job' is missing");
+        assert_refused("{\"op\":\"update.start\",\"job\":{\"id\":\"../x\",\"action\":\"now\",\"channel\":"
+                       "\"stable\",\"by\":\"\"}}",
+                EBADMSG, "is not an id");
+        assert_refused("{\"op\":\"update.start\",\"job\":{\"id\":\"u\",\"action\":\"now\",\"channel\":"
+                       "\"a b\",\"by\":\"\"}}",
+                EBADMSG, "is not a channel's name");
+        assert_refused("{\"op\":\"update.start\",\"job\":{\"id\":\"u\",\"action\":\"now\",\"channel\":"
+                       "\"stable\",\"by\":\"\",\"command\":\"reboot\"}}",
+                EBADMSG, "'command' is not known");
+        assert_refused("{\"op\":\"update.start\",\"job\":{\"id\":\"u\",\"action\":\"erase\",\"channel\":"
+                       "\"stable\",\"by\":\"\"}}",
+                EBADMSG, "'action' is not known");
+        assert_refused("{\"op\":\"update.cancel\"}", EBADMSG, "'id' is missing");
+        assert_refused("{\"op\":\"update.cancel\",\"id\":\"a/b\"}", EBADMSG, "is not an id");
         memset(long_text, ' ', HELPER_MESSAGE_MAXIMUM + 1);
         assert_int_equal(helper_request_parse(long_text, HELPER_MESSAGE_MAXIMUM + 1, &r, &e), -EFBIG);
 }
@@ -296,6 +343,7 @@ int main(void)
 {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_hello),
+                cmocka_unit_test(test_update),
                 cmocka_unit_test(test_network),
                 cmocka_unit_test(test_many_routes),
                 cmocka_unit_test(test_garbage),

@@ -70,7 +70,7 @@ static void begin(struct run *r)
 
         *r = (struct run){0};
         assert_true(sd_event_new(&r->event) >= 0);
-        if (helper_client_new(r->event, NULL, HELPER_PROGRAM, &r->client, &e) < 0)
+        if (helper_client_new(r->event, NULL, HELPER_PROGRAM, NULL, &r->client, &e) < 0)
                 fail_msg("%s", e.text);
         r->supervisor = child_of(getpid());
         assert_true(r->supervisor > 0);
@@ -291,7 +291,7 @@ static void test_daemon_goes_at_once(void **state)
         int pair[2];
 
         assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
-        assert_true(helper_spawn(HELPER_PROGRAM, HELPER_SUPERVISE, pair[1]) > 0);
+        assert_true(helper_spawn(HELPER_PROGRAM, HELPER_SUPERVISE, NULL, pair[1]) > 0);
         close(pair[1]);
         close(pair[0]);
         for (int i = 0; i < 500 && waitpid(-1, NULL, WNOHANG) == 0; i++)
