@@ -37,6 +37,7 @@ int wire_severity_from_string(const char *s, enum wire_severity *ret);
                            */
 #define EVENT_CLOCK_JUMP  "Clock Changed"
 #define EVENT_CERTIFICATE "Certificate Renewal"
+#define EVENT_UPDATE      "Software Update"
 
 struct wire_event {
         char epoch[WIRE_ID_MAXIMUM + 1]; /* of the node's store: numbers count within it */
@@ -47,6 +48,7 @@ struct wire_event {
         char *service;      /* of the profile; NULL: none */
         json_t *diagnosis;  /* short form, see wire_diagnosis; NULL: none */
         int64_t report_seq; /* the report with the measurements; 0: none */
+        json_t *update;     /* "Software Update": update_state_to_json() of it; NULL: none */
 };
 void wire_event_done(struct wire_event *e);
 json_t *wire_event_to_json(const struct wire_event *e);

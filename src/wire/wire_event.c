@@ -35,6 +35,7 @@ void wire_event_done(struct wire_event *e)
         free(e->message);
         free(e->service);
         json_decref(e->diagnosis);
+        json_decref(e->update);
         *e = (struct wire_event){0};
 }
 
@@ -53,6 +54,8 @@ json_t *wire_event_to_json(const struct wire_event *e)
                 json_object_set(j, "diagnosis", e->diagnosis);
         if (e->report_seq > 0)
                 json_object_set_new(j, "report", json_integer(e->report_seq));
+        if (e->update)
+                json_object_set(j, "update", e->update);
         return j;
 }
 
@@ -82,6 +85,7 @@ int wire_event_parse(const void *data, size_t length, struct wire_event *ret, st
         e.service = xstrdup(json_take_optional_text(&reader, "service", NAME_MAX_BYTES));
         e.diagnosis = json_incref(json_take_optional_object(&reader, "diagnosis"));
         e.report_seq = json_take_optional_integer(&reader, "report", 0, INT64_MAX, 0);
+        e.update = json_incref(json_take_optional_object(&reader, "update"));
         r = json_reader_done(&reader, false);
         if (r < 0)
                 return r;

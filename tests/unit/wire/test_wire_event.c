@@ -57,6 +57,23 @@ static void test_small_event(void **state)
         wire_event_done(&e);
 }
 
+static const char update_event[] =
+        BEGIN "\"name\":\"Software Update\",\"severity\":\"INFO\",\"message\":\"started\","
+              "\"update\":{\"job\":{\"id\":\"u-1\"},\"status\":\"In Progress\"}}";
+
+static void test_event_of_an_update(void **state)
+{
+        struct wire_event e;
+
+        (void)state;
+        PARSE(wire_event_parse, update_event, &e);
+        assert_string_equal(e.name, EVENT_UPDATE);
+        assert_string_equal(json_string_value(json_object_get(e.update, "status")), "In Progress");
+        ASSERT_WRITES(wire_event_to_json(&e), update_event);
+        wire_event_done(&e);
+        assert_null(e.update);
+}
+
 static void test_event_refused(void **state)
 {
         static const struct payload_case cases[] = {
@@ -158,6 +175,7 @@ int main(void)
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_event),
                 cmocka_unit_test(test_small_event),
+                cmocka_unit_test(test_event_of_an_update),
                 cmocka_unit_test(test_event_refused),
                 cmocka_unit_test(test_event_too_large),
                 cmocka_unit_test(test_event_of_odd_bytes),
