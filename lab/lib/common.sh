@@ -128,6 +128,7 @@ remove_lab() { # NAME
                 rm -rf "/etc/netns/$n"
         done
         rmdir /etc/netns 2>/dev/null || true
+        machine_remove_groups "$1"
         rm -rf "${LAB_STATE:?}/${1:?}"
 }
 

@@ -64,13 +64,27 @@ plane_status() {
         cat <<TEXT
 lab '$NAME' is up with a control plane; fault: $(cat "$S/fault")
   control plane  $S/plane ($GRIDPLANE, process $(pid_of plane))
-  node           $S/node/root; site file by hand $S/node/site.conf
+  node           $S/node/root$([[ $MACHINE == no ]] || echo ' (of the machine)'); site file by hand $S/node/site.conf
   root           $S/node/grid-root.pem
   logs           $S/log/, $S/plane/var/lib/gridplane/log/
 to try:
+$(if [[ $MACHINE == yes ]]; then plane_hints_machine; else plane_hints; fi)
+  lab --name $NAME fault drop-443
+TEXT
+}
+
+plane_hints() {
+        cat <<TEXT
   lab --name $NAME exec inet $GRIDPLANE node create branch-12 --root $S/plane
   lab --name $NAME exec node gridnode register https://repo.grid.example --token-file FILE --root-ca $S/node/grid-root.pem --root $S/node/root
   lab --name $NAME exec node gridnode run --root $S/node/root
-  lab --name $NAME fault drop-443
+TEXT
+}
+
+plane_hints_machine() {
+        cat <<TEXT
+  lab --name $NAME register
+  lab --name $NAME exec node gridnode status
+  lab --name $NAME exec node journalctl -f -u gridnode
 TEXT
 }

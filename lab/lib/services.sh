@@ -232,6 +232,7 @@ services_start() {
         for name in "${names[@]}"; do nginx_write "$name"; done
         for name in "${names[@]}"; do aside nginx_start "$name"; done
         if [[ $PLANE == yes ]]; then aside plane_start; else aside mosquitto_start; fi
+        [[ $MACHINE == no ]] || aside machine_start
         aside dns_start dns1 "${DNS[0]}" 53 right
         aside dns_start dns2 "${DNS[1]}" 53 right
         together

@@ -266,6 +266,7 @@ site_files() {
 
 # What a program in the node's namespace must be started with (a clock that is wrong).
 node_env() {
+        [[ $MACHINE == no ]] || STATUS=69 die "this fault is one of a single program's; lab up without --machine"
         mark site
         printf '%s\n' "$@" >"$S/node/env"
 }
@@ -291,8 +292,8 @@ site_up() {
         site_congestion
         site_offloads
         site_firewall
-        printf 'PKI=%q WIRE=%q CLOCK=%q DELAY_MS=%q PLANE=%q GRIDPLANE=%q\n' "$PKI" "$WIRE" "$CLOCK" "$DELAY_MS" \
-                "$PLANE" "$GRIDPLANE" >"$S/settings"
+        printf 'PKI=%q WIRE=%q CLOCK=%q DELAY_MS=%q PLANE=%q GRIDPLANE=%q MACHINE=%q\n' "$PKI" "$WIRE" "$CLOCK" "$DELAY_MS" \
+                "$PLANE" "$GRIDPLANE" "$MACHINE" >"$S/settings"
         wire_start
         head -c 262144 /dev/zero | tr '\0' 'g' >"$S/www/payload"
         services_start

@@ -8,6 +8,9 @@
     with debian_root.Machine("node", packages, offered=["libcurl4"]) as machine:
         machine.boot()                                            # nothing of ours; apt has libcurl4 at hand, and no network
 
+    machine = debian_root.Machine("node", debian_root.NODE, namespace="/run/netns/X", folder="/run/Y")
+    machine.boot(dress=dress)                                     # in that network; whoever made both lets it run on, and ends it
+
 The root made by mmdebstrap is kept in /var/tmp, named by its packages, and never written to: what a run changes is in an overlay in
 memory that goes with it. Nothing of the machine reaches this host's network: its links are made by add_link or by the caller."""
 
@@ -23,9 +26,12 @@ import time
 RUNTIME = ["systemd", "systemd-sysv", "iproute2", "procps", "libjansson4", "libnl-3-200", "libsystemd0", "libcurl4", "libc-ares2",
            "libpcap0.8", "libsqlite3-0", "libmosquitto1", "libmicrohttpd12", "libsodium23", "libssl3", "openssl", "libasan8",
            "libubsan1"]
+# What a node is that takes its own package in, keeps the one before it, and verifies repositories.
+NODE = [*RUNTIME, "dpkg-repack", "gpgv"]
 CACHE = pathlib.Path("/var/tmp")
 MASKED = ["apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", "e2scrub_all.timer", "fstrim.timer", "getty@tty1.service",
-          "console-getty.service", "e2scrub_reap.service", "systemd-logind.service", "systemd-networkd.service"]
+          "console-getty.service", "e2scrub_reap.service", "systemd-logind.service", "systemd-networkd.service",
+          "systemd-sysctl.service"]  # the last one would set the kernel of this host
 CGROUP = pathlib.Path("/sys/fs/cgroup")
 WAIT_S = 20
 REBOOT_STATUS = 128 + 1  # what ends the first process of a namespace that reboots itself: SIGHUP, reboot(2)
@@ -146,12 +152,13 @@ def children(pid):
 
 class Machine:
     """One machine. Use as a context, or call close(). After boot(): `pid`, its first process as this host sees it; `users`, numbers by
-    name; `prefix`, where the build's programs are installed; `staged`, the layer that `make install` wrote."""
+    name; `prefix`, where the build's programs are installed; `staged`, the layer that `make install` wrote. Its network is its own,
+    or `namespace`, the path of one."""
 
-    def __init__(self, name, packages, offered=()):
-        self.name, self.packages, self.offered = name, packages, offered
+    def __init__(self, name, packages, offered=(), namespace=None, folder=None):
+        self.name, self.packages, self.offered, self.namespace = name, packages, offered, namespace
         self.groups, self.outer, self.log, self.pid, self.users = [], None, None, None, {}
-        self.folder = pathlib.Path(tempfile.mkdtemp(prefix=f"gridnode-{name}-run-", dir=CACHE))
+        self.folder = pathlib.Path(folder or tempfile.mkdtemp(prefix=f"gridnode-{name}-run-", dir=CACHE))
 
     def __enter__(self):
         return self
@@ -173,9 +180,11 @@ class Machine:
         self.make_groups()
         self.log = open(self.folder / "console", "w+")
         self.outer = subprocess.Popen(
-            ["unshare", "-m", "-n", "-p", "-f", "--propagation", "private", "--kill-child=SIGKILL",
+            [*(["nsenter", f"--net={self.namespace}", "unshare"] if self.namespace else ["unshare", "-n"]),
+             "-m", "-p", "-f", "--propagation", "private", "--kill-child=SIGKILL",
              "bash", "-c", OUTER, "boot", root, self.staged, self.folder / "run", INNER, self.name],
-            stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log, preexec_fn=self.enter_groups)
+            stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log, preexec_fn=self.enter_groups,
+            start_new_session=bool(self.namespace))  # not to end with whoever made it
         self.await_boot()
         if build:  # what a package's scripts do
             self.run("systemd-sysusers")
