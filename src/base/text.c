@@ -384,6 +384,23 @@ static int parse_part(const char **s, int digits, char after, int *ret)
         return 0;
 }
 
+void time_format_http(int64_t unix_s, char ret[32])
+{
+        static const char *const days[] = {"Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"};
+        static const char *const months[] = {
+                "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
+        const int64_t last = 253402300799; /* of the year 9999 */
+        time_t when = (time_t)unix_s;
+        struct tm tm;
+
+        ret[0] = '\0';
+        if (unix_s < 0 || unix_s > last || !gmtime_r(&when, &tm))
+                return;
+        snprintf(ret, 32, "%s, %02u %s %04u %02u:%02u:%02u GMT", days[tm.tm_wday % 7],
+                (unsigned)tm.tm_mday % 100, months[tm.tm_mon % 12], (unsigned)(tm.tm_year + 1900) % 10000,
+                (unsigned)tm.tm_hour % 100, (unsigned)tm.tm_min % 100, (unsigned)tm.tm_sec % 100);
+}
+
 int time_parse_utc(const char *s, int64_t *ret_unix_ms)
 {
         struct tm tm = {0}, back;

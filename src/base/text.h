@@ -60,3 +60,6 @@ void hex_format(const void *bytes, size_t length, char *ret);
 void time_format_utc(int64_t unix_ms, char ret[32]);
 /* The reverse; 0 or -EINVAL. */
 int time_parse_utc(const char *s, int64_t *ret_unix_ms);
+/* "Sun, 06 Nov 1994 08:49:37 GMT" (RFC 9110, 5.6.7) from seconds since the epoch; "" for what has no such
+ * date. */
+void time_format_http(int64_t unix_s, char ret[32]);

@@ -314,7 +314,27 @@ void transfer_begun(struct transfer *t)
         tell(t, true);
 }
 
-void transfer_moved(struct transfer *t, size_t bytes)
+void transfer_alive(struct transfer *t, double now_ms)
+{
+        t->alive_ms = now_ms;
+        t->alive_bytes = 0;
+}
+
+bool transfer_has_no_way(const struct transfer *t, double now_ms)
+{
+        return t->request.no_way_ms > 0 && now_ms - t->alive_ms >= t->request.no_way_ms;
+}
+
+/* A server that lets single bytes drip does not keep a transfer alive. */
+static void count_alive(struct transfer *t, size_t bytes, double now_ms)
+{
+        t->alive_bytes += bytes;
+        if ((double)t->alive_bytes * 1000 >=
+                (double)t->request.minimum_bytes_per_second * (now_ms - t->alive_ms))
+                transfer_alive(t, now_ms);
+}
+
+void transfer_moved(struct transfer *t, size_t bytes, bool is_wanted)
 {
         double now_ms = engine_now_ms();
 
@@ -323,7 +343,8 @@ void transfer_moved(struct transfer *t, size_t bytes)
         t->minute_bytes += bytes;
         t->attempt_bytes += bytes;
         t->rate_bytes += bytes;
-        t->alive_ms = now_ms;
+        if (is_wanted)
+                count_alive(t, bytes, now_ms);
         t->credit -= (double)bytes;
         if (t->engine->budget) {
                 budget_moved(t->engine->budget, bytes, now_ms);
@@ -377,16 +398,22 @@ static void end_wrong(struct transfer *t)
         wait_then_retry(t, backoff_next_ms(&t->backoff, backoff_random()));
 }
 
-static bool has_no_way(const struct transfer *t)
+/* Not longer than there is time for: one more attempt, in the end, is to tell. */
+static void wait_within(struct transfer *t, double delay_ms)
 {
-        return t->request.no_way_ms > 0 && engine_now_ms() - t->alive_ms >= t->request.no_way_ms;
+        double left_ms = t->request.no_way_ms - (engine_now_ms() - t->alive_ms) - TCP_PATIENCE_MS;
+
+        if (t->request.no_way_ms > 0 && delay_ms > left_ms)
+                delay_ms = fmax(left_ms, fmin(delay_ms, FIRST_BACKOFF_MS));
+        wait_then_retry(t, delay_ms);
 }
 
 static void retry(struct transfer *t, bool is_busy)
 {
-        double delay_ms;
+        double now_ms = engine_now_ms();
 
-        if (is_exhausted(t) || has_no_way(t)) {
+        if (is_exhausted(t) || transfer_has_no_way(t, now_ms) ||
+                (is_busy && transfer_has_no_way(t, now_ms + t->retry_after_ms))) {
                 end(t, TRANSFER_FAILED);
                 return;
         }
@@ -401,8 +428,10 @@ static void retry(struct transfer *t, bool is_busy)
                 attempt_next(t);
                 return;
         }
-        delay_ms = backoff_next_ms(&t->backoff, backoff_random());
-        wait_then_retry(t, is_busy ? fmax(delay_ms, t->retry_after_ms) : delay_ms);
+        if (is_busy)
+                wait_then_retry(t, fmax(backoff_next_ms(&t->backoff, backoff_random()), t->retry_after_ms));
+        else
+                wait_within(t, backoff_next_ms(&t->backoff, backoff_random()));
 }
 
 void transfer_attempt_ended(struct transfer *t, enum outcome o)

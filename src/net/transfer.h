@@ -113,8 +113,10 @@ struct transfer_request {
         uint64_t body_offset, body_length; /* length 0: to its end */
         size_t answer_maximum; /* > 0: the answer is kept in memory (view of on_done), not in a file */
         double deadline_ms;    /* of all attempts; 0: never given up */
-        double no_way_ms;      /* no byte moved for so long, over all attempts: it fails; 0: never */
-        double stall_ms;       /* nothing moved for so long: the attempt ends; default 30000 */
+        /* For so long, over all attempts, no byte of the file moved, or fewer than the minimum rate: it
+         * fails, at once where the server asks for more patience than that. 0: never. */
+        double no_way_ms;
+        double stall_ms;                   /* nothing moved for so long: the attempt ends; default 30000 */
         uint64_t minimum_bytes_per_second; /* over a minute; 0: none. A budget that gives less lowers it */
         unsigned maximum_attempts;         /* 0: no bound */
 };

@@ -200,7 +200,9 @@ static bool place_body(struct attempt *a)
                         return fail_disk(a, &e);
                 size = announced > 0 ? (uint64_t)announced : 0;
         }
-        t->view.resumed = t->view.attempts == 1 ? f->length : t->view.resumed;
+        /* What was begun anew meanwhile is resumed no more. */
+        if (t->view.resumed > f->length)
+                t->view.resumed = f->length;
         t->view.bytes = f->length;
         if (t->request.size && size && size != t->request.size)
                 return fail_http(
@@ -247,7 +249,7 @@ static size_t take_body(char *data, size_t size, size_t count, void *userdata)
         if (!a->has_begun && !begin_body(a))
                 return 0;
         a->got += length;
-        transfer_moved(t, length);
+        transfer_moved(t, length, !a->is_refusal);
         if (t->request.answer_maximum > 0)
                 return keep_answer(a, data, length) ? length : 0;
         if (a->is_refusal || t->file.fd < 0)
@@ -280,7 +282,7 @@ static size_t give_body(char *buffer, size_t size, size_t count, void *userdata)
         }
         t->sent += (uint64_t)n;
         t->view.bytes = t->sent;
-        transfer_moved(t, (size_t)n);
+        transfer_moved(t, (size_t)n, true);
         return (size_t)n;
 }
 
@@ -424,6 +426,7 @@ static double on_turn(void *userdata)
                 return 0;
         /* That nothing moves now is ours, and not the way's. */
         t->last_moved_ms = now_ms;
+        transfer_alive(t, now_ms);
         t->was_held = true;
         return fmax(wait_ms, 1);
 }
@@ -457,16 +460,12 @@ static void add_range(struct attempt *a)
 
 static void add_date(struct attempt *a)
 {
-        static const char *const days[] = {"Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"};
-        static const char *const months[] = {
-                "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
-        time_t when = (time_t)a->transfer->request.modified_since_unix;
-        struct tm tm;
+        int64_t when = a->transfer->request.modified_since_unix;
+        char date[32];
 
-        if (when > 0 && gmtime_r(&when, &tm))
-                add_header(a, xasprintf("If-Modified-Since: %s, %02d %s %d %02d:%02d:%02d GMT",
-                                      days[tm.tm_wday], tm.tm_mday, months[tm.tm_mon], tm.tm_year + 1900,
-                                      tm.tm_hour, tm.tm_min, tm.tm_sec));
+        time_format_http(when, date);
+        if (when > 0 && date[0])
+                add_header(a, xasprintf("If-Modified-Since: %s", date));
 }
 
 static void apply_request(struct attempt *a)
@@ -569,6 +568,12 @@ void attempt_tick(struct transfer *t, double now_ms)
                 !is_connected(a->fd))
                 end_by(t, HTTPS_STAGE_TCP, "tcp.timeout",
                         xasprintf("no answer to SYN within %.0f s", TCP_PATIENCE_MS / 1000));
+        else if (transfer_has_no_way(t, now_ms))
+                end_by(t, a->has_begun ? HTTPS_STAGE_HTTP : a->reached, "transfer.cut",
+                        t->alive_bytes ? xasprintf("slower than %llu bytes/s for %.0f s",
+                                                 (unsigned long long)r->minimum_bytes_per_second,
+                                                 r->no_way_ms / 1000)
+                                       : xasprintf("nothing came for %.0f s", r->no_way_ms / 1000));
         else if (now_ms - t->last_moved_ms > r->stall_ms)
                 end_by(t, a->has_begun ? HTTPS_STAGE_HTTP : a->reached, "transfer.cut",
                         xasprintf("nothing moved for %.0f s", r->stall_ms / 1000));

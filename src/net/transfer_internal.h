@@ -51,6 +51,8 @@ struct transfer_file {
 int file_open(struct transfer_file *f, mode_t mode, bool with_hash, struct error *ret_error);
 void file_close(struct transfer_file *f);
 int file_append(struct transfer_file *f, const void *data, size_t length, struct error *ret_error);
+/* The disk does not keep up: more would be lost by a power cut than is cut off then. */
+bool file_is_behind(const struct transfer_file *f);
 int file_restart(struct transfer_file *f, struct error *ret_error); /* from byte 0 */
 /* What vouches for the part that is there; texts are copied. NULL: nothing does. */
 void file_set_validator(struct transfer_file *f, const char *etag, const char *last_modified);
@@ -135,8 +137,11 @@ struct transfer {
         struct inet_addr addresses[RESOLVER_MAX_ADDRESSES];
         size_t address_count;
         sd_event_source *tick, *wait, *deadline;
-        double credit;   /* of the budget: taken and not used yet; below 0: used and not taken yet */
-        double alive_ms; /* when the last byte moved, of any attempt */
+        double credit; /* of the budget: taken and not used yet; below 0: used and not taken yet */
+        /* Until when bytes moved, of any attempt, at the rate that is asked for at least; those that do not
+         * make up for the time since. */
+        double alive_ms;
+        uint64_t alive_bytes;
         double last_moved_ms, last_progress_ms, minute_began_ms, rate_at_ms;
         uint64_t minute_bytes, rate_bytes, attempt_bytes;
         bool was_held;
@@ -152,8 +157,10 @@ struct transfer {
 };
 /* Called by the attempt, never from within attempt_start. */
 void transfer_attempt_ended(struct transfer *t, enum outcome o);
-void transfer_moved(struct transfer *t, size_t bytes);
-void transfer_begun(struct transfer *t); /* the body begins */
+void transfer_moved(struct transfer *t, size_t bytes, bool is_wanted); /* a refusal's body is not */
+void transfer_alive(struct transfer *t, double now_ms);
+bool transfer_has_no_way(const struct transfer *t, double now_ms); /* for as long as is allowed */
+void transfer_begun(struct transfer *t);                           /* the body begins */
 void transfer_fail(struct transfer *t, const char *stage, int number, const char *code, bool is_permanent,
         const char *format, ...) __attribute__((format(printf, 6, 7)));
 void transfer_try_now(struct transfer *t); /* when it waits */

@@ -2,6 +2,7 @@
 
 #include "base/alloc.h"
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/text.h"
 #include "base/timer.h"
 
@@ -46,10 +47,18 @@ static size_t order(const struct transfer_engine *e, const struct inet_addr *add
 
 static void watch_return(struct transfer_engine *e, const char *host, uint16_t port);
 
+/* What the daemon says of the service; what one that is dead said counts no more. */
+static const struct way_view *told(const struct transfer_engine *e)
+{
+        bool is_told = e->has_ways && e->service && ways_is_fresh(&e->ways, clock_unix_ms());
+
+        return is_told ? ways_find(&e->ways, e->service) : NULL;
+}
+
 /* The daemon knows that no address answers. */
 static bool is_failed(const struct transfer_engine *e)
 {
-        const struct way_view *v = e->has_ways && e->service ? ways_find(&e->ways, e->service) : NULL;
+        const struct way_view *v = told(e);
 
         return v && str_equal(v->state, "failed");
 }
@@ -104,7 +113,7 @@ void way_failed(struct transfer_engine *e, const struct endpoint *to)
 
 const struct way_view *way_cause(const struct transfer_engine *e)
 {
-        const struct way_view *v = e->has_ways && e->service ? ways_find(&e->ways, e->service) : NULL;
+        const struct way_view *v = told(e);
 
         return v && v->summary[0] && !str_equal(v->state, "ok") ? v : NULL;
 }

@@ -108,6 +108,13 @@ const struct way_view *ways_find(const struct ways *w, const char *service)
         return NULL;
 }
 
+bool ways_is_fresh(const struct ways *w, int64_t now_unix_ms)
+{
+        int64_t age_ms = now_unix_ms - w->written_unix_ms;
+
+        return age_ms > -WAYS_FRESH_MS && age_ms < WAYS_FRESH_MS;
+}
+
 /* ---- watching it ---- */
 
 struct ways_watch {

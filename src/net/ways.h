@@ -28,6 +28,11 @@ int ways_load(const char *path, struct ways *ret, struct error *ret_error); /* -
 int ways_save(const char *path, const struct ways *w, struct error *ret_error);
 const struct way_view *ways_find(const struct ways *w, const char *service); /* NULL: not known */
 
+/* Whether a daemon still stands behind it: it writes it at each change, and each WAYS_AGAIN_MS besides. */
+#define WAYS_AGAIN_MS 30000
+#define WAYS_FRESH_MS 90000
+bool ways_is_fresh(const struct ways *w, int64_t now_unix_ms);
+
 struct ways_watch; /* opaque */
 /* Calls `on_change` after each replacement of the file (inotify on its folder; a folder that comes later is
  * found within 5 s). What could not be parsed is left out. 0 or -errno. */
