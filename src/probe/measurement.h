@@ -224,7 +224,7 @@ struct measurement {
         int alert;             /* TLS alert number received; see alert_seen */
         enum yesno alert_seen; /* `alert` is valid */
         enum yesno client_certificate_asked, client_certificate_sent;
-        enum yesno server_hello_seen; /* ServerHello (or any handshake record) arrived */
+        enum yesno server_hello_seen; /* a whole ServerHello arrived */
         enum yesno hello_acked;       /* TCP_INFO: our ClientHello's bytes were acknowledged */
         uint64_t bytes_received, bytes_sent;
         int segments_retransmitted; /* tcpi_total_retrans */

@@ -172,7 +172,10 @@ static void on_own_message(struct tls_facts *f, const uint8_t *message, size_t l
 
 static void on_peer_message(struct tls_facts *f, const uint8_t *message)
 {
-        if (message[0] == SSL3_MT_CERTIFICATE_REQUEST)
+        /* A record that only claims to hold one is no answer to the greeting. */
+        if (message[0] == SSL3_MT_SERVER_HELLO)
+                f->m->server_hello_seen = YES;
+        else if (message[0] == SSL3_MT_CERTIFICATE_REQUEST)
                 f->m->client_certificate_asked = YES;
         else if (message[0] == SSL3_MT_NEWSESSION_TICKET)
                 f->ticket_seen = true;
@@ -200,10 +203,8 @@ static void on_message(
                 if (!f->record_seen)
                         f->record_is_tls = tls_facts_is_record(bytes, length);
                 f->record_seen = true;
-                if (f->record_is_tls && bytes[0] == SSL3_RT_HANDSHAKE) {
-                        f->m->server_hello_seen = YES;
+                if (f->record_is_tls && bytes[0] == SSL3_RT_HANDSHAKE)
                         count_record(f);
-                }
         } else if (content_type == SSL3_RT_HANDSHAKE && length > 0) {
                 if (is_ours)
                         on_own_message(f, bytes, length);
