@@ -195,6 +195,8 @@ static int new_parts(struct daemon *d, struct error *ret_error)
         if (r >= 0)
                 r = watch_new(d, &d->watch);
         if (r >= 0)
+                r = ways_keeper_new(d, &d->ways);
+        if (r >= 0)
                 r = reach_new(d, &d->reach);
         if (r >= 0)
                 r = netwatch_new(d->event, on_network_change, d, &d->netwatch);
@@ -210,6 +212,7 @@ static void free_parts(struct daemon *d)
         tools_free(d->tools);
         d->configurer = configurer_free(d->configurer);
         d->reach = reach_free(d->reach);
+        d->ways = ways_keeper_free(d->ways);
         d->watch = watch_free(d->watch);
         d->helper = helper_client_free(d->helper);
         daemon_record_done(d);

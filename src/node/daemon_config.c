@@ -198,6 +198,7 @@ static void in_force(struct configurer *c)
         c->is_lost = false;
         backoff_reset(&c->bring_up_backoff);
         write_effective(c, &d->config);
+        ways_plan_changed(d->ways);
         if (!dns_stays)
                 watch_dns_changed(d->watch);
         if (c->is_known || d->config.version == 0 || d->config.version == c->good.version) {

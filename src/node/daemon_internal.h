@@ -48,6 +48,7 @@ struct daemon {
 
         struct watch *watch;           /* daemon_watch.c: probes, diagnoses, events */
         struct configurer *configurer; /* daemon_config.c */
+        struct ways_keeper *ways;      /* daemon_ways.c: what those who transfer need of the daemon */
         struct reach *reach; /* daemon_reach.c: the channel, its addresses, the clock, the certificate */
         struct desk *desk;   /* daemon_desk.c: who asks at the control socket */
 };
@@ -88,6 +89,14 @@ int watch_diagnose(
 void watch_forget_asker(struct watch *w, void *userdata); /* its on_report is not called any more */
 json_t *watch_services(const struct watch *w);            /* for wire_status: {"repo":{"state","cause"}} */
 json_t *watch_last_diagnosis(const struct watch *w); /* {"verdict","summary","at","causes"}; NULL: none yet */
+
+void watch_observed(struct watch *w); /* monitor_observed was called: what comes of it is recorded */
+
+int ways_keeper_new(struct daemon *d, struct ways_keeper **ret);
+struct ways_keeper *ways_keeper_free(struct ways_keeper *k);
+void ways_changed(struct ways_keeper *k);      /* a service's state may be another; NULL: nothing happens */
+void ways_plan_changed(struct ways_keeper *k); /* the configuration may bring another limit */
+json_t *ways_transfers(const struct ways_keeper *k); /* transfer_post_list */
 
 int reach_new(struct daemon *d, struct reach **ret);
 struct reach *reach_free(struct reach *r);

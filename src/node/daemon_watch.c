@@ -81,6 +81,7 @@ static void record_events(struct watch *w, struct wire_report *report, const jso
         free(found);
         if (count > 0)
                 keep_told(w);
+        ways_changed(w->daemon->ways);
         reach_services_changed(w->daemon->reach);
 }
 
@@ -323,6 +324,11 @@ static struct monitor *make_monitor(struct daemon *d, const json_t *told)
         if (told)
                 monitor_restore(m, told);
         return m;
+}
+
+void watch_observed(struct watch *w)
+{
+        go_on(w);
 }
 
 void watch_network_changed(struct watch *w)

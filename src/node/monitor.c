@@ -120,6 +120,7 @@ static void subject_done(struct subject *s)
 {
         free(s->targets);
         free(s->cause);
+        free(s->summary);
 }
 
 struct monitor *monitor_free(struct monitor *m)
@@ -521,6 +522,7 @@ void monitor_view_service(const struct monitor *m, size_t index, struct monitor_
                 .since_ms = s->since_ms,
                 .last_ok_ms = s->last_ok_ms,
                 .cause = s->cause,
+                .summary = s->summary,
                 .flapping = s->is_flapping};
 }
 

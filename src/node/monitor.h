@@ -83,6 +83,7 @@ struct monitor_view {
         enum monitor_state state;
         double since_ms, last_ok_ms; /* of the clock; last_ok_ms < 0: never */
         const char *cause;           /* code; NULL: none */
+        const char *summary;         /* the cause in a sentence; NULL: none */
         bool flapping;
 };
 void monitor_view_service(

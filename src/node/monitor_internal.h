@@ -37,7 +37,7 @@ struct subject {
         double hold_until_ms;  /* recovering: HUGE_VAL when not */
         bool is_beyond_probes; /* what is wrong is nothing that a probe sees */
         double recheck_ms, recheck_pause_ms;
-        char *cause;
+        char *cause, *summary; /* of the diagnosis; NULL: none */
         bool is_flapping;
         double flips[MONITOR_FLIPS]; /* a ring; -HUGE_VAL: none */
         size_t flip_at;

@@ -98,10 +98,11 @@ void monitor_show(struct subject *s, double now_ms)
         s->since_ms = now_ms;
 }
 
-static void set_cause(struct subject *s, const char *cause)
+static void forget_cause(struct subject *s)
 {
         free(s->cause);
-        s->cause = xstrdup(cause);
+        free(s->summary);
+        s->cause = s->summary = NULL;
 }
 
 /* The diagnosis was right, and what it found is over: the next failure is a new one, not the same question
@@ -120,7 +121,7 @@ void monitor_enter(
         s->state = state;
         s->hold_until_ms = HUGE_VAL;
         if (state == MONITOR_OK) {
-                set_cause(s, NULL);
+                forget_cause(s);
                 s->is_beyond_probes = false;
                 s->recheck_pause_ms = 0;
                 if (s->told > MONITOR_OK && !s->is_flapping)

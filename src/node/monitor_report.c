@@ -63,14 +63,19 @@ static bool names_server(const json_t *targets, const struct inet_addr *server)
         return false;
 }
 
-static void set_cause(struct subject *s, const char *code)
+/* NULL: none is known. */
+static void set_cause(struct subject *s, const json_t *cause)
 {
+        const char *code = text_of(cause, "code"), *summary = text_of(cause, "summary");
+
         free(s->cause);
-        s->cause = str_is_empty(code) ? NULL : xstrdup(code);
+        free(s->summary);
+        s->cause = *code ? xstrdup(code) : NULL;
+        s->summary = *code && *summary ? xstrdup(summary) : NULL;
 }
 
 /* Causes are in the order of their weight. */
-static const char *cause_of_service(const json_t *report, const char *name)
+static const json_t *cause_of_service(const json_t *report, const char *name)
 {
         const json_t *cause;
         size_t i;
@@ -78,7 +83,7 @@ static const char *cause_of_service(const json_t *report, const char *name)
         json_array_foreach(json_object_get(report, "causes"), i, cause)
         {
                 if (contains(json_object_get(cause, "services"), name))
-                        return text_of(cause, "code");
+                        return cause;
         }
         return NULL;
 }
@@ -250,7 +255,7 @@ static int answered(const json_t *report, const struct inet_addr *server, const 
         return result;
 }
 
-static const char *cause_of_dns(
+static const json_t *cause_of_dns(
         const struct subject *s, const json_t *report, const struct inet_addr *server, bool only_dns)
 {
         const json_t *cause;
@@ -263,10 +268,10 @@ static const char *cause_of_dns(
                 if (only_dns && !str_starts_with(text_of(cause, "code"), "dns."))
                         continue;
                 if (server && names_server(targets, server))
-                        return text_of(cause, "code");
+                        return cause;
                 for (size_t k = 0; !server && k < s->count; k++)
                         if (names_server(targets, &s->targets[k].address))
-                                return text_of(cause, "code");
+                                return cause;
         }
         return NULL;
 }
@@ -288,7 +293,7 @@ static void take_dns(struct monitor *m, const json_t *report, double now_ms)
 {
         struct subject *s = &m->dns;
         enum monitor_state state;
-        const char *cause;
+        const json_t *cause;
 
         pause_askers(s, now_ms);
         if (!json_array_size(json_object_get(report, "measurements"))) {

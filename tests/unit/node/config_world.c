@@ -109,6 +109,12 @@ void daemon_refuse(struct daemon *d, const struct error *e)
         t.refused++;
 }
 
+void ways_plan_changed(struct ways_keeper *k)
+{
+        (void)k;
+        t.plan_changes++;
+}
+
 void watch_dns_changed(struct watch *w)
 {
         (void)w;

@@ -24,7 +24,7 @@ struct played {
         /* what was told */
         char state[16], error[256], last_event[512];
         int64_t version;
-        int told, events, dns_changes, refused;
+        int told, events, dns_changes, plan_changes, refused;
 };
 extern struct played t;
 

@@ -130,8 +130,9 @@ static json_t *report(const struct world *w)
                                                                  : "http",
                                           "addresses", list));
                 if (bad)
-                        json_array_append_new(causes, json_pack("{s:s, s:[s], s:[]}", "code", "tcp.dropped",
-                                                              "services", w->services[i].name, "targets"));
+                        json_array_append_new(causes,
+                                json_pack("{s:s, s:s, s:[s], s:[]}", "code", "tcp.dropped", "summary",
+                                        "443 is dropped", "services", w->services[i].name, "targets"));
         }
         for (size_t k = 0; k < SERVERS; k++)
                 for (size_t i = 0; i < w->profile.service_count; i++) {

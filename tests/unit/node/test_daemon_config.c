@@ -476,11 +476,14 @@ static void test_dns_servers(void **state)
 
         (void)state;
         notice(7);
-        fetched_with(7, "eth2", ",\"dns\":[\"203.0.113.53\"]");
+        fetched_with(7, "eth2", ",\"dns\":[\"203.0.113.53\"],\"transfer\":{\"limit\":\"5Mbit/s\"}");
+        t.plan_changes = 0;
         helper_answers(0);
         assert_int_equal(t.dns_changes, 1);
+        assert_int_equal(t.plan_changes, 1);
         assert_int_equal(file_read(t.settings.effective_path, 65536, &text, &length, NULL), 0);
         assert_non_null(strstr(text, "dns = 203.0.113.53"));
+        assert_non_null(strstr(text, "limit = 5Mbit/s"));
         t.channel = CHANNEL_WAITING;
         pass(61000);
         helper_answers(0);

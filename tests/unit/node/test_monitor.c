@@ -157,6 +157,7 @@ static void test_failed_and_re_established(void **state)
         monitor_view_service(w.m, 0, &v);
         assert_int_equal(v.state, MONITOR_FAILED);
         assert_string_equal(v.cause, "tcp.dropped");
+        assert_string_equal(v.summary, "443 is dropped");
         assert_true(v.since_ms > began_ms && v.since_ms < began_ms + 90 * SECOND);
         assert_true(v.last_ok_ms <= began_ms);
         assert_events(&w, "Repo Connectivity|Repo connectivity failed|ERROR|repo|diagnosis");
@@ -169,6 +170,7 @@ static void test_failed_and_re_established(void **state)
         monitor_view_service(w.m, 0, &v);
         assert_int_equal(v.state, MONITOR_OK);
         assert_null(v.cause);
+        assert_null(v.summary);
         run(&w, 10 * MINUTE);
         assert_events(&w, "");
         world_done(&w);
