@@ -5,10 +5,13 @@
 
 #include <curl/curl.h>
 #include <errno.h>
+#include <limits.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+
+#define SCHEME "gridnode://"
 
 void apt_message_done(struct apt_message *m)
 {
@@ -73,6 +76,9 @@ static int read_lines(struct apt_message *m)
         while (r == 0 && (line = strsep(&rest, "\n")) && *line) {
                 size_t length = strlen(line);
 
+                /* A value goes on: none of those that are needed here has more than a line. */
+                if (line[0] == ' ' || line[0] == '\t')
+                        continue;
                 if (line[length - 1] == '\r')
                         line[length - 1] = '\0';
                 if (m->count == APT_MAX_FIELDS)
@@ -120,7 +126,7 @@ static int read_number(const char *s, uint64_t *ret)
 
         if (!s)
                 return 0;
-        if (str_to_ulong(s, 0, 1UL << 50, &number) < 0)
+        if (str_to_ulong(s, 0, LONG_MAX, &number) < 0)
                 return -EBADMSG;
         *ret = number;
         return 0;
@@ -154,21 +160,19 @@ int apt_acquire_read(const struct apt_message *m, struct apt_acquire *ret, struc
 
 int apt_uri_parse(const char *uri, struct apt_uri *ret, struct error *ret_error)
 {
-        const char *rest = strstr(uri, "://"), *slash, *colon;
+        bool is_ours = strncasecmp(uri, SCHEME, strlen(SCHEME)) == 0, is_bad_port = false;
+        const char *rest = is_ours ? uri + strlen(SCHEME) : uri, *slash = strchr(rest, '/'), *colon;
         _cleanup_free_ char *authority = NULL;
-        struct apt_uri u = {.port = 443};
-        unsigned long port = 443;
+        struct apt_uri u = {0};
+        unsigned long port = 0;
 
-        rest = rest ? rest + 3 : uri;
-        slash = strchr(rest, '/');
         authority = slash ? xstrndup(rest, (size_t)(slash - rest)) : xstrdup(rest);
         colon = strchr(authority, ':');
         if (colon) {
-                if (str_to_ulong(colon + 1, 1, 65535, &port) < 0)
-                        port = 0;
+                is_bad_port = str_to_ulong(colon + 1, 1, 65535, &port) < 0;
                 authority[colon - authority] = '\0';
         }
-        if (!slash || !port || !str_is_host_name(authority) || strchr(slash, '#'))
+        if (!is_ours || !slash || is_bad_port || !str_is_host_name(authority) || strchr(slash, '#'))
                 return error_set(ret_error, EINVAL, "apt.bad-uri",
                         "'%.200s' is no address of a repository; gridnode://HOST/PATH is needed", uri);
         for (const char *p = slash; *p; p++)
@@ -223,7 +227,7 @@ char *apt_configuration_value(const struct apt_message *m, const char *name)
 static void add_line(struct text *to, const char *s)
 {
         for (; *s; s++) {
-                char c[2] = {(unsigned char)*s < ' ' ? ' ' : *s, '\0'};
+                char c[2] = {(unsigned char)*s < ' ' || *s == 127 ? ' ' : *s, '\0'};
 
                 text_add(to, c);
         }

@@ -9,8 +9,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define APT_MESSAGE_MAXIMUM ((size_t)256 << 10) /* 601 carries apt's whole configuration */
-#define APT_MAX_FIELDS      8192
+#define APT_MESSAGE_MAXIMUM ((size_t)2 << 20) /* 601 carries apt's whole configuration */
+#define APT_MAX_FIELDS      65536
 
 struct apt_field {
         const char *name, *value;
@@ -39,11 +39,11 @@ struct apt_acquire {
         bool is_index;
 };
 int apt_acquire_read(const struct apt_message *m, struct apt_acquire *ret, struct error *ret_error);
-/* "gridnode://HOST[:PORT]/PATH" into its parts; the path stays encoded as it came. User names, fragments and
- * what no path may hold: -EINVAL. */
+/* "gridnode://HOST[:PORT]/PATH" into its parts; the path stays encoded as it came. Another scheme, user
+ * names, fragments and what no path may hold: -EINVAL. */
 struct apt_uri {
         char host[254];
-        uint16_t port; /* 443 unless told */
+        uint16_t port; /* 0: not told */
         char *path;    /* the caller's */
 };
 int apt_uri_parse(const char *uri, struct apt_uri *ret, struct error *ret_error);

@@ -167,3 +167,12 @@ const struct profile_service *node_transfers_service(const struct node_transfers
 {
         return n->service;
 }
+
+const char *node_transfers_certificate_problem(const struct node_transfers *n)
+{
+        const char *problem = trust_certificate_problem(n->trust);
+
+        if (trust_has_certificate(n->trust))
+                return NULL;
+        return problem ? problem : "the node has no certificate; register it";
+}

@@ -21,3 +21,6 @@ struct transfer_engine *node_transfers_engine(struct node_transfers *n);
 struct budget *node_transfers_budget(struct node_transfers *n);
 /* Host and port of the service. Borrowed. */
 const struct profile_service *node_transfers_service(const struct node_transfers *n);
+/* Why the node cannot show who it is: its certificate or key is missing, unreadable, or they do not fit.
+ * NULL: it can. Borrowed. */
+const char *node_transfers_certificate_problem(const struct node_transfers *n);
