@@ -37,7 +37,18 @@ class Bench:
         met = None if target is None else (judged >= target if at_least else judged <= target)
         self.rows.append({"figure": figure, "unit": unit, "target": target, "target_is": "at least" if at_least
                           else "at most", "median": round(median, 2), "min": min(values), "max": max(values),
-                          "runs": len(values), "met": met, "note": note})
+                          "runs": len(values), "judged": judged, "met": met, "note": note})
+
+    def take_runs(self, runs):
+        """The rows of several runs of a part as one: of each figure the median of what each run found."""
+        self.samples = {f"{key}, run {i + 1}": values for i, run in enumerate(runs) for key, values in run.samples.items()}
+        for rows in zip(*(run.rows for run in runs)):
+            found, judged = [row["median"] for row in rows], statistics.median(row["judged"] for row in rows)
+            target, at_least = rows[0]["target"], rows[0]["target_is"] == "at least"
+            met = None if target is None else (judged >= target if at_least else judged <= target)
+            self.rows.append(dict(rows[-1], median=round(statistics.median(found), 2), min=min(row["min"] for row in rows),
+                                  max=max(row["max"] for row in rows), runs=sum(row["runs"] for row in rows), met=met,
+                                  note=f"median of {len(rows)} runs of the part; the last: {rows[-1]['note']}"))
 
     def missed(self):
         return [row["figure"] for row in self.rows if row["met"] is False]
