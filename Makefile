@@ -9,7 +9,7 @@ FUZZ_SECONDS ?= 60
 build: packages
 	@tools/build $(BUILD)
 
-# The main job: a report on the healthy site of the lab, and one with a fault. lab/lab list names the faults.
+# The main job, with real parts in the lab. lab/lab list names the faults.
 run: build
 	@tools/run $(BUILD) $(FAULT)
 
