@@ -26,3 +26,8 @@ int cmd_token_remove(struct session *s);
 int cmd_org_add(struct session *s);
 int cmd_org_list(struct session *s);
 int cmd_audit_list(struct session *s);
+int cmd_package_add(struct session *s);
+int cmd_package_remove(struct session *s);
+int cmd_package_list(struct session *s);
+int cmd_package_promote(struct session *s);
+int cmd_package_key(struct session *s);

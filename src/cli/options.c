@@ -90,6 +90,8 @@ static const struct option_row rows[OPTION_COUNT] = {
                 OPTION_TEXT, expires_days, COMPLETE_NOTHING),
         [OPTION_OUTPUT] = ROW("output", 'o', "FILE", "write the secret to FILE, readable by its owner only, and not to the terminal",
                 OPTION_TEXT, output_path, COMPLETE_FILE),
+        [OPTION_CHANNEL] = ROW("channel", 0, "CHANNEL", "stable, testing or security",
+                OPTION_TEXT, channel, COMPLETE_NOTHING),
         [OPTION_CSV] = ROW("csv", 0, NULL, "write comma-separated values (RFC 4180)",
                 OPTION_FLAG, csv, COMPLETE_NOTHING),
         [OPTION_COUNT_OF] =

@@ -31,6 +31,7 @@ struct settings {
         const char *role, *password_path; /* gridplane user */
         const char *node, *event_name, *cause, *severity, *since, *until;
         const char *expires_days, *output_path, *count;
+        const char *channel; /* gridplane package */
         bool csv, follow, open_only;
         const char *token_path, *root_fingerprint; /* register */
         const char *etag;                          /* config */
@@ -111,6 +112,7 @@ enum option_name {
         OPTION_UNTIL,
         OPTION_EXPIRES,
         OPTION_OUTPUT,
+        OPTION_CHANNEL,
         OPTION_CSV,
         OPTION_FOLLOW,
         OPTION_COUNT_OF,

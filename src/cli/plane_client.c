@@ -10,11 +10,13 @@
 #include <errno.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/stat.h>
 #include <sysexits.h>
 #include <time.h>
 
 #define ANSWER_MAX_BYTES ((size_t)256 << 20) /* a CSV of a million events */
 #define CALL_TIMEOUT_S   60L
+#define WORK_TIMEOUT_S   1800L /* of what waits for programs that work at a whole repository */
 #define RUN_WAIT_MS      1000
 
 struct transfer {
@@ -108,7 +110,8 @@ CURL *plane_new_call(
         }
         if (header)
                 headers = curl_slist_append(headers, header);
-        headers = curl_slist_append(headers, "Content-Type: application/json");
+        if (!header || !str_starts_with(header, "Content-Type:"))
+                headers = curl_slist_append(headers, "Content-Type: application/json");
         headers = curl_slist_append(headers, "Expect:");
         curl_easy_setopt(c, CURLOPT_URL, url);
         curl_easy_setopt(c, CURLOPT_UNIX_SOCKET_PATH, socket);
@@ -211,43 +214,86 @@ static CURLcode perform(CURLM *multi, CURL *c)
         return r.is_done ? r.code : CURLE_ABORTED_BY_CALLBACK;
 }
 
-static int call(const struct session *s, CURLM *multi, const char *method, const char *path,
-        const char *header, json_t *body, struct plane_answer *ret)
+static void set_answer(CURL *c, struct transfer *t)
 {
-        _cleanup_free_ char *text = body ? json_to_text(body) : NULL;
+        curl_easy_setopt(c, CURLOPT_WRITEFUNCTION, on_body);
+        curl_easy_setopt(c, CURLOPT_WRITEDATA, t);
+        curl_easy_setopt(c, CURLOPT_HEADERFUNCTION, on_header);
+        curl_easy_setopt(c, CURLOPT_HEADERDATA, t);
+}
+
+/* An exit status, after its message; `c` and `headers` are freed. */
+static int finish(const struct session *s, CURL *c, struct curl_slist *headers, CURLcode code,
+        struct transfer *t, struct plane_answer *ret)
+{
         struct plane_answer answer = {0};
-        struct transfer t = {0};
-        struct curl_slist *headers;
-        CURL *c = plane_new_call(s, path, header, &headers);
-        CURLcode code;
         int status = EXIT_SUCCESS;
 
-        json_decref(body);
-        curl_easy_setopt(c, CURLOPT_CUSTOMREQUEST, method);
-        curl_easy_setopt(c, CURLOPT_TIMEOUT, CALL_TIMEOUT_S);
-        curl_easy_setopt(c, CURLOPT_WRITEFUNCTION, on_body);
-        curl_easy_setopt(c, CURLOPT_WRITEDATA, &t);
-        curl_easy_setopt(c, CURLOPT_HEADERFUNCTION, on_header);
-        curl_easy_setopt(c, CURLOPT_HEADERDATA, &t);
-        if (text)
-                curl_easy_setopt(c, CURLOPT_POSTFIELDS, text);
-        code = perform(multi, c);
         if (code != CURLE_OK) {
                 status = plane_fail_connect(s, code);
         } else {
-                fill_answer(c, &t, &answer);
+                fill_answer(c, t, &answer);
                 if (answer.status >= 400)
                         status = fail_problem(s, &answer);
         }
         curl_slist_free_all(headers);
         curl_easy_cleanup(c);
-        text_done(&t.body);
-        free(t.etag);
+        text_done(&t->body);
+        free(t->etag);
         if (status == EXIT_SUCCESS)
                 *ret = answer;
         else
                 plane_answer_done(&answer);
         return status;
+}
+
+static int call(const struct session *s, CURLM *multi, const char *method, const char *path,
+        const char *header, json_t *body, struct plane_answer *ret)
+{
+        _cleanup_free_ char *text = body ? json_to_text(body) : NULL;
+        struct transfer t = {0};
+        struct curl_slist *headers;
+        CURL *c = plane_new_call(s, path, header, &headers);
+
+        json_decref(body);
+        curl_easy_setopt(c, CURLOPT_CUSTOMREQUEST, method);
+        curl_easy_setopt(c, CURLOPT_TIMEOUT,
+                str_starts_with(path, "/api/v1/packages") ? WORK_TIMEOUT_S : CALL_TIMEOUT_S);
+        set_answer(c, &t);
+        if (text)
+                curl_easy_setopt(c, CURLOPT_POSTFIELDS, text);
+        return finish(s, c, headers, perform(multi, c), &t, ret);
+}
+
+int plane_send_file(const struct session *s, const char *path, const char *type, const char *file,
+        struct plane_answer *ret)
+{
+        _cleanup_free_ char *header = xasprintf("Content-Type: %s", type);
+        struct transfer t = {0};
+        struct curl_slist *headers;
+        FILE *from = fopen(file, "re");
+        struct stat st;
+        CURLcode code;
+        CURL *c;
+
+        if (!from || fstat(fileno(from), &st) < 0 || !S_ISREG(st.st_mode)) {
+                int number = from ? EINVAL : errno;
+
+                if (from)
+                        fclose(from);
+                return session_fail(s, EXIT_FAILURE, "cannot read %s: %s", file,
+                        number == EINVAL ? "not a regular file" : strerror(number));
+        }
+        c = plane_new_call(s, path, header, &headers);
+        curl_easy_setopt(c, CURLOPT_UPLOAD, 1L);
+        curl_easy_setopt(c, CURLOPT_CUSTOMREQUEST, "POST");
+        curl_easy_setopt(c, CURLOPT_READDATA, from);
+        curl_easy_setopt(c, CURLOPT_INFILESIZE_LARGE, (curl_off_t)st.st_size);
+        curl_easy_setopt(c, CURLOPT_TIMEOUT, WORK_TIMEOUT_S);
+        set_answer(c, &t);
+        code = perform(NULL, c);
+        fclose(from);
+        return finish(s, c, headers, code, &t, ret);
 }
 
 int plane_call_with(const struct session *s, const char *method, const char *path, const char *header,

@@ -93,6 +93,29 @@ static const struct command commands[] = {
                 ROWS(OPTION_JSON, OPTION_ROOT), "One line each.", "gridplane org list\tall of them"},
         {"audit list", cmd_audit_list, "list who changed what, and when", "", 0, 0, COMPLETE_NOTHING, NEEDS_NOTHING,
                 ROWS(OPTION_JSON, HERE), "The newest first.", "gridplane audit list\twho was it"},
+        {"package add", cmd_package_add, "publish Debian packages in the organisation's repository", "FILE...", 1, -1, COMPLETE_FILE, NEEDS_NOTHING,
+                ROWS(OPTION_CHANNEL, OPTION_JSON, HERE),
+                "Into the channel stable unless --channel says otherwise. Each FILE.deb is looked at, signed for and published "
+                "before the next; a client sees the repository before it or after it, nothing in between. A channel has one "
+                "version of a package for each architecture: the newest. The content of a version never changes.",
+                "gridplane package add gridnode_0.2.0_amd64.deb --channel testing\ttry it first\n"
+                "gridplane package add *.deb --channel security\tDebian's own, for nodes that reach no mirror"},
+        {"package list", cmd_package_list, "list the packages of the repository", "[PACKAGE]", 0, 1, COMPLETE_NOTHING, NEEDS_NOTHING,
+                ROWS(OPTION_CHANNEL, OPTION_JSON, HERE), "One line for each channel and architecture.",
+                "gridplane package list gridnode\twhich version is where"},
+        {"package remove", cmd_package_remove, "take a package out of a channel", "PACKAGE[:ARCHITECTURE][=VERSION]...", 1, -1, COMPLETE_NOTHING, NEEDS_NOTHING,
+                ROWS(OPTION_CHANNEL, OPTION_JSON, HERE),
+                "Out of stable unless --channel says otherwise. Its file goes when no channel has it any more.",
+                "gridplane package remove gridnode=0.2.0\tit was no good"},
+        {"package promote", cmd_package_promote, "copy packages from one channel into another", "FROM TO [PACKAGE]...", 2, -1, COMPLETE_NOTHING, NEEDS_NOTHING,
+                ROWS(OPTION_JSON, HERE), "All of them, or only those that are named.",
+                "gridplane package promote testing stable\twhat was tried is for everybody"},
+        {"package key", cmd_package_key, "show or rotate the key that signs the repository", "[show|rotate]", 0, 1, COMPLETE_NOTHING, NEEDS_NOTHING,
+                ROWS(OPTION_JSON, HERE),
+                "rotate makes a new key. The former one signs beside it for 30 days ([repository] key-overlap-days in "
+                "gridplane.conf), so that nodes have time to fetch the new one: after that it is deleted.",
+                "gridplane package key\twhich keys there are\n"
+                "gridplane package key rotate\tonce in two years, or at once when one leaked"},
         {"help", cmd_help, "show the help of a command", "[COMMAND]...", 0, 2, COMPLETE_COMMAND, NEEDS_NOTHING,
                 ROWS(OPTION_HELP), "The same as gridplane COMMAND --help; without COMMAND the list of commands.",
                 "gridplane help node create\tthe options of node create"},

@@ -46,6 +46,7 @@ static void on_completed(void *userdata, struct MHD_Connection *connection, void
         if (x->is_handled && !x->is_head && !str_equal(x->method, "GET"))
                 api_audit_changed(x->api);
         api_stream_free(x->stream);
+        api_upload_free(x->upload);
         if (x->response)
                 MHD_destroy_response(x->response);
         if (x->body) {
@@ -60,11 +61,22 @@ static void on_completed(void *userdata, struct MHD_Connection *connection, void
         free(x);
 }
 
-static bool is_json(const char *type)
+static bool is_type(const char *type, const char *wanted)
 {
         size_t length = strcspn(type, "; \t");
 
-        return length == strlen("application/json") && strncasecmp(type, "application/json", length) == 0;
+        return length == strlen(wanted) && strncasecmp(type, wanted, length) == 0;
+}
+
+static bool is_accepted(const struct route *route, const char *type)
+{
+        static const char *const json[] = {"application/json", NULL};
+        const char *const *types = route->sink ? route->sink->types : json;
+
+        for (; *types; types++)
+                if (is_type(type, *types))
+                        return true;
+        return false;
 }
 
 static bool has_body(const struct exchange *x)
@@ -96,9 +108,10 @@ static void check_body(struct exchange *x)
                 if (has_body(x))
                         api_problem(x, MHD_HTTP_BAD_REQUEST, "body.unexpected", "%s takes no body here",
                                 x->method);
-        } else if (!type || !is_json(type))
+        } else if (!type || !is_accepted(x->route, type))
                 api_problem(x, MHD_HTTP_UNSUPPORTED_MEDIA_TYPE, "body.type",
-                        "the body is to be application/json, and its Content-Type is to say so");
+                        "the body is to be %s, and its Content-Type is to say so",
+                        x->route->sink ? x->route->sink->types[0] : "application/json");
         else if (declared_length(x) > x->route->body_maximum)
                 body_too_long(x);
 }
@@ -131,6 +144,8 @@ static void begin(struct exchange *x, const char *method)
         check_query(x);
         if (!x->response)
                 check_body(x);
+        if (!x->response && x->route->sink)
+                x->route->sink->begin(x);
 }
 
 static enum MHD_Result send_reply(struct exchange *x)
@@ -152,11 +167,20 @@ static bool is_answered_at_once(const struct exchange *x)
 
 static enum MHD_Result take_body(struct exchange *x, const char *data, size_t length)
 {
+        bool has_sink = x->route && x->route->sink;
+
         x->body_seen += length;
-        if (x->body_seen > DRAIN_MAXIMUM)
+        if (x->body_seen > DRAIN_MAXIMUM + (has_sink ? x->route->body_maximum : 0))
                 return MHD_NO;
         if (x->response)
                 return MHD_YES;
+        if (has_sink) {
+                if (x->body_seen > x->route->body_maximum)
+                        body_too_long(x);
+                else
+                        x->route->sink->take(x, data, length);
+                return MHD_YES;
+        }
         if (x->body_length + length > x->route->body_maximum) {
                 body_too_long(x);
                 return MHD_YES;

@@ -5,6 +5,7 @@
 
 #include "plane/broker.h"
 #include "plane/ca.h"
+#include "plane/packages.h"
 #include "plane/password.h"
 #include "plane/requests.h"
 #include "plane/services.h"
@@ -21,6 +22,7 @@ struct api_options {
         struct services *services; /* for health and metrics */
         struct broker *broker;
         struct requests *requests;
+        struct packages *packages;
         /* After a removal: the CRL is to be written and the servers told. */
         void (*on_revoked)(void *userdata);
         void *userdata;

@@ -24,6 +24,7 @@
 struct exchange;
 struct stream; /* api_stream.c */
 struct wait;   /* api_password.c */
+struct upload; /* api_upload.c */
 
 enum access {
         ACCESS_PUBLIC,   /* nobody need say who he is */
@@ -35,12 +36,20 @@ enum access {
         ACCESS_MACHINE, /* the machine's own administrator, by admin.sock */
 };
 
+/* A body that is no JSON and too large to be kept: taken as it comes. Each is false after replying. */
+struct body_sink {
+        const char *const *types; /* that it may have; NULL-terminated */
+        bool (*begin)(struct exchange *x);
+        bool (*take)(struct exchange *x, const char *data, size_t length);
+};
+
 struct route {
         const char *method, *path; /* "*" stands for one segment */
         enum access access;
         const char *query;   /* the parameters that it knows, separated by blanks; NULL: none */
         size_t body_maximum; /* 0: it takes none */
         void (*handle)(struct exchange *x);
+        const struct body_sink *sink; /* NULL: the body is JSON */
 };
 extern const struct route api_routes[];
 extern const size_t api_route_count;
@@ -90,6 +99,7 @@ struct exchange {
         void *context;          /* a handler's own, while it waits; free()d */
         size_t context_size;    /* overwritten before */
         struct stream *stream;
+        struct upload *upload; /* api_upload.c */
         struct MHD_Response *response;
         unsigned status;
 };
@@ -157,7 +167,19 @@ void api_audit_changed(struct api *a);  /* what is new in the audit log goes to 
 void api_streams_end(struct api *a, const char *organisation);
 size_t api_streams_count(const struct api *a);
 
+/* ---- a package as the body, into a file (api_upload.c) ---- */
+extern const struct body_sink api_upload_sink;
+void api_upload_free(struct upload *u); /* the file goes unless it was taken */
+/* The file, the caller's, with its hash and size. NULL after replying: there was no body. */
+char *api_upload_take(struct exchange *x, char ret_sha256[65], int64_t *ret_size_bytes);
+
 /* ---- handlers ---- */
+void api_packages_list(struct exchange *x);
+void api_packages_add(struct exchange *x);
+void api_packages_remove(struct exchange *x);
+void api_packages_promote(struct exchange *x);
+void api_packages_keys(struct exchange *x);
+void api_packages_rotate(struct exchange *x);
 void api_session_open(struct exchange *x);
 void api_session_show(struct exchange *x);
 void api_session_close(struct exchange *x);

@@ -269,8 +269,11 @@ void api_organisations_add(struct exchange *x)
         rc = plane_org_add(x->api->options.store, &x->actor, name, clock_unix_ms(), id, &e);
         if (rc < 0)
                 api_problem_error(x, rc, &e);
-        else
+        else {
+                if (x->api->options.packages)
+                        packages_prepare(x->api->options.packages, id);
                 api_reply_json(x, MHD_HTTP_CREATED, json_pack("{s:s, s:s}", "id", id, "name", name));
+        }
 }
 
 void api_audit_list(struct exchange *x)

@@ -40,6 +40,7 @@ struct plane {
         struct denials *denials;
         struct broker *broker;
         struct requests *requests;
+        struct packages *packages;
         struct api *api;
         sd_event_source *ready, *housekeeping, *revoke_again;
         uint64_t started_us;
@@ -364,8 +365,13 @@ static int new_parts(struct plane *p, struct error *ret_error)
         o.services = p->services;
         o.broker = p->broker;
         o.requests = p->requests;
+        o.packages = p->packages = packages_new(p->event, p->settings, p->store);
         r = api_new(&o, &p->api, ret_error);
-        return r < 0 ? r : services_start(p->services, ret_error);
+        if (r >= 0)
+                r = services_start(p->services, ret_error);
+        if (r >= 0)
+                packages_prepare(p->packages, "");
+        return r;
 }
 
 static void free_parts(struct plane *p)
@@ -373,7 +379,9 @@ static void free_parts(struct plane *p)
         sd_event_source_disable_unref(p->ready);
         sd_event_source_disable_unref(p->housekeeping);
         sd_event_source_disable_unref(p->revoke_again);
+        packages_stop(p->packages); /* whoever waits for it is answered while there is an API */
         p->api = api_free(p->api);
+        packages_free(p->packages);
         requests_free(p->requests);
         broker_free(p->broker);
         services_free(p->services);

@@ -30,6 +30,8 @@ struct service_command {
         const char *folder;      /* it runs there, which is also what it is known by */
         const char *log;         /* takes standard output and standard error; NULL: output_fd does */
         int output_fd;
+        int error_fd;                   /* takes standard error; 0: as standard output */
+        const char *const *environment; /* NULL-terminated; NULL: ours */
 };
 /* A child in a process group of its own that gets SIGTERM when we die. 0 or -errno. */
 int service_spawn(const struct service_command *c, pid_t *ret, struct error *ret_error);

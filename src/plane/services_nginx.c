@@ -1,4 +1,5 @@
 /* nginx: HTTPS on 443 and behind the splitter, and the splitter itself. */
+#include "plane/packages.h"
 #include "plane/services_internal.h"
 
 #include "base/cleanup.h"
@@ -166,6 +167,11 @@ static void add_upstreams(struct text *t, const struct plane_settings *s)
                 text_addf(t, "\"unix:%s\" max_fails=0; }\n", s->registry_socket);
         }
         text_addf(t, "  map $host $service { \"%s\" repo; default control; }\n", s->repo_host);
+        /* Whose packages a client sees is said by its certificate alone (ca_issue_node: O, CN). */
+        text_add(t, "  map \"$ssl_client_verify:$ssl_client_s_dn\" $package_organisation {\n"
+                    "    default \"\";\n"
+                    "    \"~^SUCCESS:CN=[A-Za-z0-9-]+,O=(?<subject_organisation>[A-Za-z0-9-]+)$\" "
+                    "$subject_organisation;\n  }\n");
 }
 
 /* A request whose address could not be read has none, and nginx takes no named location then. */
@@ -258,6 +264,32 @@ static void add_api(struct text *t)
                 "      %s proxy_buffering off; proxy_read_timeout 1h; send_timeout 1m;\n"
                 "      proxy_pass http://api$uri$is_args$args;\n    }\n",
                 plain);
+}
+
+/* The repository of packages: files. Only what is below public/ has a path at all; by `current` it is one
+ * generation (plane/packages.h). */
+static void add_packages(struct text *t, const struct plane_settings *s)
+{
+        text_addf(t,
+                "    location ^~ /debian/ {\n"
+                "      if ($package_organisation = \"\") { return 403; }\n"
+                "      if ($request_method !~ \"^(GET|HEAD)$\") { return 405; }\n"
+                "      default_type application/octet-stream; etag on; if_modified_since exact;\n"
+                "      alias \"%s/apt/$package_organisation/public/\";\n    }\n",
+                s->paths.state);
+        /* Uploads go on to the API as they come: nginx keeps no copy of them. */
+        text_addf(t,
+                "    location = /api/v1/packages {\n"
+                "      client_max_body_size %zum; client_body_timeout 60s;\n"
+                "      proxy_http_version 1.1; proxy_next_upstream off; proxy_request_buffering off;\n"
+                "      proxy_connect_timeout 5s; proxy_send_timeout 60s; proxy_read_timeout 30m;\n"
+                "      proxy_pass http://api/api/v1/packages;\n    }\n"
+                /* What waits for reprepro. */
+                "    location ^~ /api/v1/packages/ {\n"
+                "      proxy_http_version 1.1; proxy_next_upstream off; proxy_connect_timeout 5s;\n"
+                "      proxy_send_timeout 20s; proxy_read_timeout 30m;\n"
+                "      proxy_pass http://api/api/v1/packages/;\n    }\n",
+                (size_t)PACKAGES_MAXIMUM_BYTES >> 20);
 }
 
 static void add_registry_tls(struct text *t, const struct plane_settings *s)
@@ -357,6 +389,7 @@ static void add_server(struct text *t, const struct plane_settings *s, const str
         add_proxy_headers(t, "    ", NULL);
         add_well_known(t, s, f);
         add_api(t);
+        add_packages(t, s);
         add_registry(t, s);
         text_add(t, "    location / { return 404; }\n  }\n");
 }

@@ -61,11 +61,11 @@ static _Noreturn void become(const struct service_command *c, int log_fd, pid_t 
         }
         umask(077);
         null_fd = open("/dev/null", O_RDWR);
-        if (null_fd < 0 || dup2(null_fd, 0) < 0 || dup2(log_fd, 1) < 0 || dup2(log_fd, 2) < 0 ||
-                chdir(c->folder) < 0)
+        if (null_fd < 0 || dup2(null_fd, 0) < 0 || dup2(log_fd, 1) < 0 ||
+                dup2(c->error_fd > 0 ? c->error_fd : log_fd, 2) < 0 || chdir(c->folder) < 0)
                 _exit(EXIT_CANNOT_START);
         syscall(SYS_close_range, 3U, ~0U, 0U);
-        execv(c->program, (char *const *)c->argv);
+        execve(c->program, (char *const *)c->argv, c->environment ? (char *const *)c->environment : environ);
         if (write(2, failed, sizeof(failed) - 1) < 0)
                 _exit(EXIT_CANNOT_START + 1);
         _exit(EXIT_CANNOT_START);

@@ -17,6 +17,7 @@
 #define DEFAULT_LISTEN       "443,8443"
 #define DEFAULT_PROFILE_NAME "grid"
 #define DEFAULT_BROKER_PORT  18830
+#define DEFAULT_KEY_OVERLAP  30   /* days */
 #define MQTTS_PORT           8883 /* IANA: secure-mqtt */
 #define MAX_DOMAIN_BYTES     (253 - (int)sizeof("control"))
 #define MAX_WORD_BYTES       31
@@ -169,17 +170,20 @@ static int parse_listen(const struct value *v, struct plane_settings *s, struct 
         return 0;
 }
 
+static bool is_word(const char *s)
+{
+        size_t length = strlen(s);
+
+        for (size_t i = 0; i < length; i++)
+                if (!isascii((unsigned char)s[i]) || (!isalnum((unsigned char)s[i]) && !strchr("_-", s[i])))
+                        return false;
+        return length > 0 && length <= MAX_WORD_BYTES && s[0] != '-';
+}
+
 /* As useradd(8) takes it. */
 static int parse_user(const struct value *v, struct plane_settings *s, struct error *ret_error)
 {
-        size_t length = strlen(v->text);
-        bool fits = length > 0 && length <= MAX_WORD_BYTES && !isdigit((unsigned char)v->text[0]) &&
-                    v->text[0] != '-';
-
-        for (size_t i = 0; i < length && fits; i++)
-                fits = isascii((unsigned char)v->text[i]) &&
-                       (isalnum((unsigned char)v->text[i]) || strchr("_-", v->text[i]));
-        if (!fits)
+        if (!is_word(v->text) || isdigit((unsigned char)v->text[0]))
                 return value_error(
                         v, ret_error, "not a user's name; or leave the key out to stay who starts it");
         replace(&s->user, xstrdup(v->text));
@@ -189,13 +193,7 @@ static int parse_user(const struct value *v, struct plane_settings *s, struct er
 /* A file's name at the node: NAME.profile. */
 static int parse_profile_name(const struct value *v, struct plane_settings *s, struct error *ret_error)
 {
-        size_t length = strlen(v->text);
-        bool fits = length > 0 && length <= MAX_WORD_BYTES && v->text[0] != '-';
-
-        for (size_t i = 0; i < length && fits; i++)
-                fits = isascii((unsigned char)v->text[i]) &&
-                       (isalnum((unsigned char)v->text[i]) || strchr("_-", v->text[i]));
-        if (!fits)
+        if (!is_word(v->text))
                 return value_error(v, ret_error,
                         "not a profile's name; use at most %d letters, digits, _ and -", MAX_WORD_BYTES);
         replace(&s->profile_name, xstrdup(v->text));
@@ -371,6 +369,16 @@ static int parse_external(const struct value *v, struct plane_settings *s, struc
         return 0;
 }
 
+static int parse_key_overlap(const struct value *v, struct plane_settings *s, struct error *ret_error)
+{
+        unsigned long days;
+
+        if (str_to_ulong(v->text, 0, 3650, &days) < 0)
+                return value_error(v, ret_error, "write a number of days from 0 to 3650");
+        s->key_overlap_days = (unsigned)days;
+        return 0;
+}
+
 /* ---- the table: a line a key; the broker's url stands before its port ---- */
 
 static const struct key {
@@ -395,6 +403,7 @@ static const struct key {
         {"registry", "certificate", .file = offsetof(struct plane_settings, registry_certificate)},
         {"registry", "key", .file = offsetof(struct plane_settings, registry_key)},
         {"registry", "root-ca", .file = offsetof(struct plane_settings, registry_root_ca)},
+        {"repository", "key-overlap-days", parse_key_overlap},
         {"proxy", "external", parse_external},
 };
 
@@ -508,6 +517,7 @@ static void set_defaults(const struct plane_options *o, struct plane_settings *s
         s->config_path = o->config_path ? xstrdup(o->config_path) : path_join(s->paths.etc, PROGRAM ".conf");
         s->profile_name = xstrdup(DEFAULT_PROFILE_NAME);
         s->broker_port = DEFAULT_BROKER_PORT;
+        s->key_overlap_days = DEFAULT_KEY_OVERLAP;
         s->api_socket = path_join(s->paths.run, "api.sock");
         s->admin_socket = path_join(s->paths.run, "admin.sock");
         s->broker_socket = path_join(s->paths.run, "broker.sock");

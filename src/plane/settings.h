@@ -25,6 +25,9 @@
  *   url = https://registry.example
  *   # What nginx shows to it, and whom it believes (default: the system's authorities).
  *   certificate = … key = … root-ca = …
+ *   [repository]
+ *   # How long a key still signs after `gridplane package key rotate`; 0: not at all.
+ *   key-overlap-days = 30
  *   [proxy]
  *   # nginx is somebody else's; its configuration is written all the same.
  *   external = yes
@@ -62,6 +65,7 @@ struct plane_settings {
         uint16_t registry_port;
         char *registry_certificate, *registry_key, *registry_root_ca; /* of registry_url; NULL */
         bool proxy_is_external;
+        unsigned key_overlap_days; /* of the repository of packages */
         /* sockets: RUN/api.sock (nginx), RUN/admin.sock (commands of this machine), RUN/broker.sock (our own
          * client), RUN/registry.sock (nginx) */
         char *api_socket, *admin_socket, *broker_socket, *registry_socket;

@@ -136,7 +136,66 @@ static const char first_version[] =
         "CREATE INDEX incidents_newest ON incidents (organisation, since, id);"
         "CREATE INDEX incidents_open ON incidents (organisation, open, since, id);";
 
-static const char *const migrations[] = {first_version};
+static const char second_version[] =
+        "CREATE TABLE packages ("
+        " organisation TEXT NOT NULL REFERENCES organisations (id), channel TEXT NOT NULL,"
+        " name TEXT NOT NULL, architecture TEXT NOT NULL, version TEXT NOT NULL, size INTEGER NOT NULL,"
+        " sha256 TEXT NOT NULL, file TEXT NOT NULL, added INTEGER NOT NULL, actor TEXT NOT NULL,"
+        " seen INTEGER NOT NULL," /* in which reading of reprepro's list */
+        " PRIMARY KEY (organisation, channel, name, architecture)) STRICT, WITHOUT ROWID;"
+        "CREATE INDEX packages_name ON packages (organisation, name);";
+
+static const char third_version[] =
+        "CREATE TABLE node_tags ("
+        " organisation TEXT NOT NULL, node TEXT NOT NULL, key TEXT NOT NULL, value TEXT NOT NULL,"
+        " PRIMARY KEY (node, key),"
+        " FOREIGN KEY (organisation, node) REFERENCES nodes (organisation, id)) STRICT, WITHOUT ROWID;"
+        "CREATE INDEX node_tags_key ON node_tags (organisation, key, value);"
+
+        /* Software updates of nodes: one row for each, as the newest event about it tells. */
+        "CREATE TABLE node_update ("
+        " organisation TEXT NOT NULL, node TEXT NOT NULL, id TEXT NOT NULL, event INTEGER NOT NULL,"
+        " action TEXT NOT NULL, actor TEXT NOT NULL, status TEXT NOT NULL, version_from TEXT NOT NULL,"
+        " version_to TEXT NOT NULL, started INTEGER NOT NULL, ended INTEGER NOT NULL,"
+        " generated INTEGER NOT NULL, received INTEGER NOT NULL, document TEXT NOT NULL,"
+        " PRIMARY KEY (node, id),"
+        " FOREIGN KEY (organisation, node) REFERENCES nodes (organisation, id)) STRICT;"
+        "CREATE INDEX node_update_newest ON node_update (organisation, started, node, id);"
+        "CREATE INDEX node_update_node ON node_update (node, started);"
+        "CREATE INDEX node_update_actor ON node_update (actor, node, event);"
+        "CREATE INDEX node_update_received ON node_update (received);"
+
+        /* Upgrades of many nodes. `watched`: something is still to come of it. */
+        "CREATE TABLE upgrades ("
+        " organisation TEXT NOT NULL REFERENCES organisations (id), id TEXT NOT NULL PRIMARY KEY,"
+        " name TEXT NOT NULL, state TEXT NOT NULL, reason TEXT NOT NULL DEFAULT '', plan TEXT NOT NULL,"
+        " version TEXT NOT NULL DEFAULT '', wave INTEGER NOT NULL DEFAULT 0,"
+        " watched INTEGER NOT NULL DEFAULT 0,"
+        " created INTEGER NOT NULL, actor TEXT NOT NULL, started INTEGER, ended INTEGER,"
+        " UNIQUE (organisation, id)) STRICT;"
+        "CREATE UNIQUE INDEX upgrades_active ON upgrades (organisation)"
+        " WHERE state IN ('running', 'paused');"
+        "CREATE INDEX upgrades_newest ON upgrades (organisation, created, id);"
+        "CREATE INDEX upgrades_watched ON upgrades (watched) WHERE watched = 1;"
+        "CREATE TABLE upgrade_nodes ("
+        " organisation TEXT NOT NULL, upgrade TEXT NOT NULL, node TEXT NOT NULL, wave INTEGER NOT NULL,"
+        " place INTEGER NOT NULL," /* in the order in which nodes are asked */
+        " state TEXT NOT NULL, reason TEXT NOT NULL, since INTEGER NOT NULL,"
+        " ready INTEGER NOT NULL, asked INTEGER NOT NULL, tries INTEGER NOT NULL,"
+        " after_event INTEGER NOT NULL, job TEXT NOT NULL,"
+        " PRIMARY KEY (upgrade, node),"
+        " FOREIGN KEY (organisation, upgrade) REFERENCES upgrades (organisation, id) ON DELETE CASCADE,"
+        " FOREIGN KEY (organisation, node) REFERENCES nodes (organisation, id)) STRICT, WITHOUT ROWID;"
+        "CREATE INDEX upgrade_nodes_place ON upgrade_nodes (upgrade, place);"
+        "CREATE INDEX upgrade_nodes_node ON upgrade_nodes (organisation, node);"
+        "CREATE TABLE upgrade_log ("
+        " id INTEGER PRIMARY KEY AUTOINCREMENT, organisation TEXT NOT NULL, upgrade TEXT NOT NULL,"
+        " at INTEGER NOT NULL, actor TEXT NOT NULL, node TEXT, text TEXT NOT NULL,"
+        " FOREIGN KEY (organisation, upgrade) REFERENCES upgrades (organisation, id) ON DELETE CASCADE)"
+        " STRICT;"
+        "CREATE INDEX upgrade_log_upgrade ON upgrade_log (organisation, upgrade);";
+
+static const char *const migrations[] = {first_version, second_version, third_version};
 
 /* ---- opening ---- */
 

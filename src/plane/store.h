@@ -217,3 +217,29 @@ int plane_incident_list(struct plane_store *s, const char *organisation, int ope
 /* Those that are open, of all organisations: for incidents_resume after a restart. Array of {"organisation",
  * "incident"}. */
 int plane_incidents_open(struct plane_store *s, json_t **ret, struct error *e);
+
+/* ---- packages of the repository (store_package.c): what reprepro says that it has ---- */
+/* {package, version, architecture, channel, size_bytes, sha256, file, added, added_by}; channel and name may
+ * be NULL for all. */
+int plane_package_list(struct plane_store *s, const char *organisation, const char *channel, const char *name,
+        const struct page *p, json_t **ret, struct error *e);
+int plane_package_all(
+        struct plane_store *s, const char *organisation, json_t **ret, struct error *e); /* an array */
+int plane_package_get(struct plane_store *s, const char *organisation, const char *channel, const char *name,
+        const char *architecture, json_t **ret, struct error *e);
+/* 0 when there is one; NULL is any. -ENOENT. */
+int plane_package_find(struct plane_store *s, const char *organisation, const char *channel, const char *name,
+        const char *version, const char *architecture, struct error *e);
+/* -EEXIST: the same version is there with other content. */
+int plane_package_conflict(struct plane_store *s, const char *organisation, const char *name,
+        const char *version, const char *architecture, const char *sha256, struct error *e);
+struct plane_package_change {
+        const struct actor *by;
+        const char *organisation, *channel;
+        const char *action; /* for the audit log, an entry for each package that came or went; NULL: none */
+        const char *from;   /* the channel that it was promoted from; NULL */
+};
+/* The channel is now what `list` (reprepro's, by PACKAGE_LIST_FORMAT) says. *ret, replaced, is {"items":
+ * […]}: what came and what went. */
+int plane_package_sync(struct plane_store *s, const struct plane_package_change *c, const char *list,
+        int64_t now, json_t **ret, struct error *e);
