@@ -67,7 +67,7 @@ int cmd_register(struct session *s)
                 .root_ca_path = s->settings.root_ca_path,
                 .root_fingerprint = s->settings.root_fingerprint,
                 .timeout_ms = enrolment_timeout_ms(s)};
-        _cleanup_free_ char *host = NULL;
+        _cleanup_free_ char *host = NULL, *note = NULL;
         struct node_settings n = {0};
         struct error e = {0};
         int status;
@@ -80,6 +80,7 @@ int cmd_register(struct session *s)
         if (!o.root_ca_path == !o.root_fingerprint)
                 return session_usage_error(s, "--root-ca or --root-fingerprint needed, one of the two");
         o.host = host;
+        o.ret_note = &note;
         status = enrolment_load(s, &n);
         if (status != EXIT_SUCCESS)
                 return status;
@@ -90,6 +91,8 @@ int cmd_register(struct session *s)
                                 (unsigned)o.port);
         } else
                 status = report(s, &n, host);
+        if (note)
+                fprintf(stderr, "%s\n", note);
         node_settings_done(&n);
         return status;
 }

@@ -209,9 +209,9 @@ static int know_identity(struct node_settings *s, struct wire_identity *i, struc
         return 0;
 }
 
-/* The answer to a request for an identity, put in force. */
+/* The answer to a request for an identity, put in force. *ret_keyring is the caller's; may be NULL. */
 static int take_identity(struct node_settings *s, const struct https_answer *a, const char *root_pem,
-        EVP_PKEY *key, int64_t *ret_not_after_unix, struct error *ret_error)
+        EVP_PKEY *key, char **ret_keyring, int64_t *ret_not_after_unix, struct error *ret_error)
 {
         struct wire_identity i = {0};
         int r = wire_identity_parse(a->body, a->length, &i, ret_error);
@@ -225,6 +225,8 @@ static int take_identity(struct node_settings *s, const struct https_answer *a, 
                 enrol_key_forget_pending(&s->paths);
                 r = know_identity(s, &i, ret_error);
         }
+        if (r == 0 && ret_keyring)
+                *ret_keyring = TAKE_PTR(i.apt_keyring);
         wire_identity_done(&i);
         return r;
 }
@@ -260,7 +262,7 @@ static int check_places(const struct node_settings *s, struct error *ret_error)
 
 /* Takes the token over. */
 static int ask_to_register(struct node_settings *s, const struct enrol_options *o, const char *root_pem,
-        char **token, struct error *ret_error)
+        char **token, char **ret_keyring, struct error *ret_error)
 {
         _cleanup_(trust_free_p) struct trust *trust = NULL;
         _cleanup_(EVP_PKEY_free_p) EVP_PKEY *key = NULL;
@@ -288,16 +290,45 @@ static int ask_to_register(struct node_settings *s, const struct enrol_options *
         if (r == 0 && a.status / 100 != 2)
                 r = https_problem(&request, &a, ret_error);
         else if (r == 0)
-                r = take_identity(s, &a, root_pem, key, &not_after, ret_error);
+                r = take_identity(s, &a, root_pem, key, ret_keyring, &not_after, ret_error);
         https_answer_done(&a);
         return r;
+}
+
+static const struct profile_service *service_of_packages(const struct profile *p)
+{
+        for (size_t i = 0; p && i < p->service_count; i++)
+                if (strv_contains(&p->services[i].carries, "updates"))
+                        return &p->services[i];
+        return NULL;
+}
+
+static int trust_repository(struct node_settings *s, struct enrol_repository *w, const char *keyring,
+        const struct enrol_options *o, struct error *ret_error)
+{
+        const struct profile_service *service = service_of_packages(s->profile);
+        char *note = NULL;
+        int r;
+
+        if (!w || !keyring || !service)
+                return 0;
+        r = enrol_repository_write(w, keyring, service->host, service->port, &note, ret_error);
+        if (r < 0)
+                return error_prefix(ret_error,
+                        "the node is registered, but root's trust in its repository of packages could not be "
+                        "written");
+        if (o->ret_note)
+                *o->ret_note = TAKE_PTR(note);
+        free(note);
+        return 0;
 }
 
 int enrol_register(
         struct node_settings *s, const struct enrol_options *o, bool again, struct error *ret_error)
 {
         _cleanup_(forget) char *token = NULL;
-        _cleanup_free_ char *root_pem = NULL;
+        _cleanup_free_ char *root_pem = NULL, *keyring = NULL;
+        struct enrol_repository *repository = NULL;
         int r = check_places(s, ret_error);
 
         if (r < 0)
@@ -311,8 +342,15 @@ int enrol_register(
         if (r == 0)
                 r = take_root(s, o, &root_pem, ret_error);
         if (r == 0)
+                r = enrol_repository_begin(&s->paths, &repository, ret_error);
+        if (r == 0)
                 r = enrol_identity_prepare(&s->paths, ret_error);
-        return r < 0 ? r : ask_to_register(s, o, root_pem, &token, ret_error);
+        if (r == 0)
+                r = ask_to_register(s, o, root_pem, &token, &keyring, ret_error);
+        if (r == 0)
+                r = trust_repository(s, repository, keyring, o, ret_error);
+        enrol_repository_end(repository);
+        return r;
 }
 
 /* ---- what a registered node asks ---- */
@@ -383,7 +421,7 @@ static int ask_to_renew(
         request.body = body;
         r = enrol_way_ask_any(s, "updates", &request, &a, ret_error);
         if (r == 0)
-                r = take_identity(s, &a, root_pem, key, ret_not_after_unix, ret_error);
+                r = take_identity(s, &a, root_pem, key, NULL, ret_not_after_unix, ret_error);
         https_answer_done(&a);
         return r;
 }

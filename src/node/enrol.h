@@ -18,11 +18,14 @@ struct enrol_options {
         const char *root_ca_path;     /* register: one of these two */
         const char *root_fingerprint; /* SHA-256 of the DER, hex, colons and case do not matter */
         double timeout_ms;
+        char **ret_note; /* NULL, or where what a person should know goes; the caller's */
 };
 /* A second use of the token, an expired one, a root that did not sign the server, a host that is not reached:
  * each its own code and sentence. Running it again after a crash or a lost answer ends the same registration
  * (same key). A node that is registered already: -EEXIST unless `again`. On success `s` says who the node is.
- * As root, where there is a user "gridnode", it becomes that user before it writes. */
+ * As root, where there is a user "gridnode", it becomes that user before it writes. What is root's alone,
+ * ETC/repo-keyring.gpg and apt's source, is written by a child that has stayed root; that failing is told,
+ * and the node is registered all the same. */
 int enrol_register(
         struct node_settings *s, const struct enrol_options *o, bool again, struct error *ret_error);
 /* With the present certificate, or for 90 days after its end. A new key. *ret_not_after_unix: of the new one.

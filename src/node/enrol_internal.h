@@ -39,3 +39,18 @@ int enrol_identity_prepare(const struct paths *p, struct error *ret_error);
 /* Checks that all of it fits together and puts it in force. */
 int enrol_identity_switch(const struct paths *p, const struct wire_identity *i, EVP_PKEY *key,
         int64_t *ret_not_after_unix, struct error *ret_error);
+
+/* ---- enrol_repository.c: root's trust in the repository of packages ---- */
+
+struct enrol_repository; /* opaque */
+/* Before root's rights are given up: a child keeps them, and waits to be told. NULL where this is not root.
+ */
+int enrol_repository_begin(const struct paths *p, struct enrol_repository **ret, struct error *ret_error);
+/* ETC/repo-keyring.gpg, and where there is a folder ROOT/etc/apt its sources.list.d/gridnode.sources, unless
+ * somebody changed that. *ret_note: what a person should know of it; NULL, the caller's. */
+int enrol_repository_write(struct enrol_repository *w, const char *keyring_base64, const char *host,
+        uint16_t port, char **ret_note, struct error *ret_error);
+struct enrol_repository *enrol_repository_end(struct enrol_repository *w);
+/* The text of gridnode.sources: its first line has the hash of the rest. The caller's. */
+char *enrol_repository_sources(const char *host, uint16_t port, const char *keyring_path);
+bool enrol_repository_is_ours(const char *sources); /* and nobody changed it */

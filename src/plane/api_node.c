@@ -119,7 +119,7 @@ static void reply_identity(
         struct exchange *x, const struct plane_node *node, const char *csr, const char *key)
 {
         const struct api_options *o = &x->api->options;
-        _cleanup_free_ char *pem = NULL, *profile = NULL;
+        _cleanup_free_ char *pem = NULL, *profile = NULL, *keyring = NULL;
         struct error e = {0};
         int r = certificate_for(x, node, csr, key, &pem, &e);
 
@@ -128,6 +128,8 @@ static void reply_identity(
                 return;
         }
         profile = plane_settings_profile(o->settings);
+        if (o->packages)
+                keyring = packages_keyring(o->packages, node->organisation);
         api_reply_json(x, MHD_HTTP_OK,
                 wire_identity_to_json(&(struct wire_identity){.node = (char *)node->id,
                         .name = (char *)node->name,
@@ -135,7 +137,8 @@ static void reply_identity(
                         .certificate_pem = pem,
                         .root_pem = (char *)ca_root_pem(o->ca),
                         .profile = profile,
-                        .profile_name = o->settings->profile_name}));
+                        .profile_name = o->settings->profile_name,
+                        .apt_keyring = keyring}));
 }
 
 /* ---- registration ---- */

@@ -18,7 +18,7 @@
 
 #define LOOK_MS           3600000 /* whether a signature is to be renewed */
 #define REFRESH_S         86400
-#define KEYRING_MAX_BYTES ((size_t)256 << 10)
+#define KEYRING_MAX_BYTES ((size_t)48 << 10) /* as base64 within what a node takes */
 
 static struct package_org *org_of(struct packages *p, const char *id)
 {

@@ -227,6 +227,7 @@ struct wire_identity { /* the answer to both */
         char *root_pem;
         char *profile; /* the text of NAME.profile; its root-ca is grid-root.pem beside it */
         char *profile_name;
+        char *apt_keyring; /* base64 of the binary OpenPGP keyring that signs the packages; NULL: none */
 };
 void wire_identity_done(struct wire_identity *i);
 json_t *wire_identity_to_json(const struct wire_identity *i);

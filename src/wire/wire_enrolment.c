@@ -12,6 +12,7 @@
 #define SIGNATURE_MAX_BYTES   1024
 #define NAME_MAX_BYTES        253
 #define PROFILE_MAX_BYTES     ((size_t)256 << 10)
+#define KEYRING_MAX_BYTES     ((size_t)64 << 10)
 
 /* ---- what the node asks ---- */
 
@@ -74,6 +75,7 @@ void wire_identity_done(struct wire_identity *i)
         free(i->root_pem);
         free(i->profile);
         free(i->profile_name);
+        free(i->apt_keyring);
         *i = (struct wire_identity){0};
 }
 
@@ -88,6 +90,8 @@ json_t *wire_identity_to_json(const struct wire_identity *i)
         wire_set_text(j, "root", i->root_pem);
         wire_set_text(j, "profile", i->profile);
         wire_set_text(j, "profile_name", i->profile_name);
+        if (i->apt_keyring)
+                wire_set_text(j, "apt_keyring", i->apt_keyring);
         return j;
 }
 
@@ -113,6 +117,20 @@ static char *read_profile_name(struct json_reader *r)
         return s;
 }
 
+/* RFC 4648 section 4, without line breaks. */
+static char *read_keyring(struct json_reader *r)
+{
+        static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+        const char *s = json_take_optional_text(r, "apt_keyring", KEYRING_MAX_BYTES);
+        size_t length = s ? strlen(s) : 0, count = s ? strspn(s, digits) : 0;
+
+        if (!s)
+                return NULL;
+        if (length == 0 || length % 4 || length - count > 2 || strspn(s + count, "=") != length - count)
+                json_reader_fail(r, "apt_keyring", "is not base64");
+        return xstrdup(s);
+}
+
 int wire_identity_parse(const void *data, size_t length, struct wire_identity *ret, struct error *ret_error)
 {
         _cleanup_(wire_identity_done) struct wire_identity i = {0};
@@ -131,6 +149,7 @@ int wire_identity_parse(const void *data, size_t length, struct wire_identity *r
         i.root_pem = wire_read_text(&reader, "root", CERTIFICATE_MAX_BYTES);
         i.profile = wire_read_text(&reader, "profile", PROFILE_MAX_BYTES);
         i.profile_name = read_profile_name(&reader);
+        i.apt_keyring = read_keyring(&reader);
         r = json_reader_done(&reader, false);
         if (r < 0)
                 return r;

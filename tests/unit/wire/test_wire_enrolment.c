@@ -14,6 +14,11 @@ static const char identity[] = "{\"schema\":1,\"node\":\"n-1\",\"name\":\"branch
                                "1\",\"certificate\":\"LEAF\\n\",\"root\":"
                                "\"ROOT\\n\",\"profile\":\"[profile]\\n\",\"profile_name\":\"grid\"}";
 
+static const char with_keyring[] =
+        "{\"schema\":1,\"node\":\"n-1\",\"name\":\"branch-12\",\"organisation\":\"o-1\",\"certificate\":"
+        "\"LEAF\\n\",\"root\":\"ROOT\\n\",\"profile\":\"[profile]\\n\",\"profile_name\":\"grid\","
+        "\"apt_keyring\":\"mDMEZw==\"}";
+
 static int parse_registration(
         const void *data, size_t length, struct wire_enrolment *ret, struct error *ret_error)
 {
@@ -97,6 +102,12 @@ static void test_identity(void **state)
                         "identity: member 'profile_name' is not of letters, digits, - and _"},
                 {BEGIN "\"profile\":\"p\",\"profile_name\":\".x\"}",
                         "identity: member 'profile_name' is not of letters, digits, - and _"},
+                {BEGIN "\"profile\":\"p\",\"profile_name\":\"x\",\"apt_keyring\":\"\"}",
+                        "identity: member 'apt_keyring' is not base64"},
+                {BEGIN "\"profile\":\"p\",\"profile_name\":\"x\",\"apt_keyring\":\"mDM\"}",
+                        "identity: member 'apt_keyring' is not base64"},
+                {BEGIN "\"profile\":\"p\",\"profile_name\":\"x\",\"apt_keyring\":\"mD=E\"}",
+                        "identity: member 'apt_keyring' is not base64"},
         };
         struct wire_identity i;
 
@@ -110,8 +121,13 @@ static void test_identity(void **state)
         assert_string_equal(i.profile, "[profile]\n");
         assert_string_equal(i.profile_name, "grid");
         ASSERT_WRITES(wire_identity_to_json(&i), identity);
+        assert_null(i.apt_keyring); /* of a plane that has none */
         wire_identity_done(&i);
         assert_null(i.node);
+        PARSE(wire_identity_parse, with_keyring, &i);
+        assert_string_equal(i.apt_keyring, "mDMEZw==");
+        ASSERT_WRITES(wire_identity_to_json(&i), with_keyring);
+        wire_identity_done(&i);
         ASSERT_CASES_REFUSED(wire_identity_parse, struct wire_identity, cases);
         ASSERT_BEARS_HARM(wire_identity_parse, wire_identity_done, struct wire_identity, identity);
 }
