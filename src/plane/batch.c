@@ -5,6 +5,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "plane/incidents.h"
+#include "wire/update.h"
 
 #include <errno.h>
 #include <string.h>
@@ -318,6 +319,20 @@ static void refuse_unparsed(struct batch *b, const char *node, const char *what,
         json_decref(j);
 }
 
+/* What was told stays told, where how the update stands cannot be read. */
+static void check_update(struct batch *b, const char *node, struct wire_event *event)
+{
+        struct update_state u = {0};
+        struct error e = {0};
+
+        if (event->update && update_state_from_json(event->update, &u, &e) < 0) {
+                b->handlers.on_refused(node, "update of an event", &e, b->handlers.userdata);
+                json_decref(event->update);
+                event->update = NULL;
+        }
+        update_state_done(&u);
+}
+
 void batch_add(struct batch *b, enum topic_kind kind, const char *node, const void *payload, size_t length)
 {
         struct item *i = &b->items[b->count];
@@ -335,6 +350,8 @@ void batch_add(struct batch *b, enum topic_kind kind, const char *node, const vo
                 refuse_unparsed(b, node, kind == TOPIC_EVENT ? "event" : "report", payload, length, &e);
                 return;
         }
+        if (kind == TOPIC_EVENT)
+                check_update(b, node, &i->event);
         i->kind = kind;
         str_copy(i->node, sizeof i->node, node);
         b->bytes += length;

@@ -160,7 +160,7 @@ static const char third_version[] =
         " generated INTEGER NOT NULL, received INTEGER NOT NULL, document TEXT NOT NULL,"
         " PRIMARY KEY (node, id),"
         " FOREIGN KEY (organisation, node) REFERENCES nodes (organisation, id)) STRICT;"
-        "CREATE INDEX node_update_newest ON node_update (organisation, started, node, id);"
+        "CREATE INDEX node_update_newest ON node_update (organisation, started);"
         "CREATE INDEX node_update_node ON node_update (node, started);"
         "CREATE INDEX node_update_actor ON node_update (actor, node, event);"
         "CREATE INDEX node_update_received ON node_update (received);"

@@ -36,7 +36,8 @@ struct actor {
  *
  * - node: {id, organisation, name, site, state, created, registered, removed, connected, connected_since,
  *   last_seen, status_at, version, address, services, reason, event_count, configuration: {wanted,
- *   applied, state, at, error, warnings}}; plane_node_show also {token_expires, last_events: [at most 10],
+ *   applied, state, at, error, warnings}, update: {id, status, version, at} | null, tags: {key: value}};
+ *   plane_node_show also {token_expires, last_events: [at most 10],
  *   certificate: {serial, issued, not_after, revoked} | null}
  *
  * - event: {id, node, node_name, site, generated, received, name, severity, message, service, cause,
@@ -95,7 +96,8 @@ int plane_node_find(struct plane_store *s, const char *organisation, const char 
 struct node_filter {
         const char *name; /* part of it */
         const char *site, *state, *cause;
-        int connected; /* -1: both */
+        int connected;               /* -1: both */
+        const char *tag, *tag_value; /* value NULL: any */
 };
 int plane_node_list(struct plane_store *s, const char *organisation, const struct node_filter *f,
         const struct page *p, json_t **ret, struct error *e);

@@ -1,8 +1,10 @@
 #include "plane/store_internal.h"
+#include "plane/store_update.h"
 
 #include "base/cleanup.h"
 #include "base/json.h"
 #include "base/text.h"
+#include "wire/update.h"
 
 #include <errno.h>
 #include <string.h>
@@ -60,6 +62,7 @@ struct row {
         int64_t seq, generated, report_seq;
         enum wire_severity severity;
         const json_t *diagnosis;
+        const struct wire_event *update; /* the event that tells of one; NULL */
 };
 
 /* The code of the cause at this place; NULL when there is none, or nothing that can be one. */
@@ -134,6 +137,8 @@ static int add(
         if (!*ret_new)
                 return 0;
         r = add_causes(s, w, id, e);
+        if (r == 0 && w->update)
+                r = store_update_add(s, w->organisation, w->node, id, w->update, now, e);
         if (r == 0)
                 r = keep_failure(s, w, diagnosis, e);
         return r < 0 ? r : get(s, id, ret, e);
@@ -173,6 +178,15 @@ static int check_number(const char *epoch, int64_t seq, int64_t generated, struc
         return 0;
 }
 
+static int check_update(const json_t *update, struct error *e)
+{
+        struct update_state u = {0};
+        int r = update ? update_state_from_json(update, &u, e) : 0;
+
+        update_state_done(&u);
+        return r;
+}
+
 /* Whatever is refused is refused before anything is written, since the caller's transaction goes on. */
 int plane_event_add(struct plane_store *s, const char *node, const struct wire_event *event, int64_t now,
         bool *ret_new, json_t **ret, struct error *e)
@@ -190,6 +204,7 @@ int plane_event_add(struct plane_store *s, const char *node, const struct wire_e
                 .report_seq = event->report_seq > 0 ? event->report_seq : 0,
                 .severity = event->severity,
                 .diagnosis = event->diagnosis,
+                .update = event->update ? event : NULL,
         };
         int r = check_number(w.epoch, w.seq, w.generated, e);
 
@@ -197,7 +212,9 @@ int plane_event_add(struct plane_store *s, const char *node, const struct wire_e
                 return r;
         if (str_is_empty(w.name) || !w.message || (unsigned)w.severity > WIRE_ERROR)
                 return bad("an event without a name, message or severity", e);
-        r = store_live_node(s, node, organisation, e);
+        r = check_update(event->update, e);
+        if (r == 0)
+                r = store_live_node(s, node, organisation, e);
         return r < 0 ? r : store(s, &w, now, ret_new, ret, e);
 }
 

@@ -1,5 +1,6 @@
 #include "plane/store_internal.h"
 
+#include "base/json.h"
 #include "base/text.h"
 
 #include <errno.h>
@@ -10,7 +11,14 @@
         "SELECT n.id, n.organisation, n.name, n.site, n.state, n.created, n.registered, n.removed,"    \
         " n.connected, n.connected_since, n.last_seen, n.status_at, n.version, n.address, n.services," \
         " n.reason, n.wanted, n.applied, n.applied_state, n.applied_at, n.applied_error,"              \
-        " n.applied_warnings, n.events, n.name, n.id FROM nodes n"
+        " n.applied_warnings, n.events,"                                                               \
+        " (SELECT json_object('id', u.node || '.' || u.id, 'status', u.status, 'version',"             \
+        " CASE u.status WHEN 'Completed' THEN coalesce(nullif(u.version_to, ''), u.version_from)"      \
+        " ELSE u.version_to END, 'at', CASE u.ended WHEN 0 THEN u.started ELSE u.ended END)"           \
+        " FROM node_update u WHERE u.node = n.id AND u.action = 'now'"                                 \
+        " ORDER BY u.started DESC LIMIT 1),"                                                           \
+        " (SELECT json_group_object(t.key, t.value) FROM node_tags t WHERE t.node = n.id)"             \
+        ", n.name, n.id FROM nodes n"
 
 static json_t *configuration(sqlite3_stmt *row)
 {
@@ -26,11 +34,21 @@ static json_t *configuration(sqlite3_stmt *row)
                 warnings);
 }
 
+/* {id, status, version, at} of the last one that was to install something; null. */
+static json_t *update(sqlite3_stmt *row)
+{
+        json_t *value = store_json(row, 23);
+
+        if (json_is_object(value))
+                json_object_set_new(value, "at", json_time(json_integer_value(json_object_get(value, "at"))));
+        return value;
+}
+
 /* Members of a list's item and of the whole view alike. */
 static json_t *to_json(sqlite3_stmt *row)
 {
         return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:o, s:o, s:o, s:o, s:o, s:o, s:o,"
-                         " s:o, s:I}",
+                         " s:o, s:I, s:o, s:o}",
                 "id", store_text(row, 0), "organisation", store_text(row, 1), "name", store_text(row, 2),
                 "site", store_text(row, 3), "state", store_text(row, 4), "created", store_time(row, 5),
                 "registered", store_time(row, 6), "removed", store_time(row, 7), "connected",
@@ -38,12 +56,13 @@ static json_t *to_json(sqlite3_stmt *row)
                 store_time(row, 10), "status_at", store_time(row, 11), "version", store_text(row, 12),
                 "address", store_text(row, 13), "services", store_json(row, 14), "reason",
                 store_text(row, 15), "configuration", configuration(row), "event_count",
-                (json_int_t)db_integer(row, 22));
+                (json_int_t)db_integer(row, 22), "update", update(row), "tags", store_json(row, 24));
 }
 
 /* ---- the list ---- */
 
-/* ?1 organisation ?2 part of the name ?3 site ?4 state ?5 connected ?6 cause ?7, ?8 key ?9 limit */
+/* ?1 organisation ?2 part of the name ?3 site ?4 state ?5 connected ?6 cause ?7, ?8 key ?9 limit ?10, ?11 tag
+ */
 #define FILTERS                                                                             \
         " WHERE n.organisation = ?1 AND (?2 IS NULL OR instr(n.name, ?2) > 0)"              \
         " AND (?3 IS NULL OR n.site = ?3)"                                                  \
@@ -51,6 +70,8 @@ static json_t *to_json(sqlite3_stmt *row)
         " AND (?5 < 0 OR n.connected = ?5)"                                                 \
         " AND (?6 IS NULL OR EXISTS (SELECT 1 FROM node_causes c WHERE c.organisation = ?1" \
         " AND c.cause = ?6 AND c.node = n.id))"                                             \
+        " AND (?10 IS NULL OR EXISTS (SELECT 1 FROM node_tags t WHERE t.node = n.id"        \
+        " AND t.key = ?10 AND (?11 IS NULL OR t.value = ?11)))"                             \
         " AND (n.name, n.id) > (?7, ?8) ORDER BY n.name, n.id LIMIT ?9"
 
 int plane_node_list(struct plane_store *s, const char *organisation, const struct node_filter *f,
@@ -65,8 +86,9 @@ int plane_node_list(struct plane_store *s, const char *organisation, const struc
                 return r;
         if (!f)
                 f = &all;
-        r = db_query(s->db, e, store_list_on_row, &l, sql, "ssssisssi", organisation, f->name, f->site,
-                f->state, (int64_t)f->connected, f->cause, l.after[0], l.after[1], store_list_fetch(&l));
+        r = db_query(s->db, e, store_list_on_row, &l, sql, "ssssisssiss", organisation, f->name, f->site,
+                f->state, (int64_t)f->connected, f->cause, l.after[0], l.after[1], store_list_fetch(&l),
+                f->tag, f->tag_value);
         return store_list_end(&l, r, ret);
 }
 

@@ -1,4 +1,5 @@
 #include "plane/store_internal.h"
+#include "plane/store_update.h"
 
 #define MAX_EVENTS   INT64_C(1000000)
 #define MAX_REPORTS  INT64_C(10000)
@@ -69,6 +70,11 @@ int store_tidy_to(struct plane_store *s, int64_t events, int64_t reports, int64_
                 r = tidy_reports(s, reports, &more, e);
         if (r == 0)
                 r = tidy_expired(s, now, e);
+        if (r == 0) {
+                r = store_updates_tidy(s, now, ROWS_ONCE, e);
+                more |= r == ROWS_ONCE;
+                r = r < 0 ? r : 0;
+        }
         r = store_end(s, r, e);
         return r < 0 ? r : more;
 }
