@@ -19,7 +19,7 @@ sys.dont_write_bytecode = True
 import debian_root  # noqa: E402
 from debian_root import expect, wait_until  # noqa: E402
 
-SERVERS = ["nginx-light", "libnginx-mod-stream", "mosquitto", "docker-registry"]
+SERVERS = ["nginx-light", "libnginx-mod-stream", "mosquitto", "docker-registry", "reprepro", "gpg", "gpg-agent"]
 DEBIANS_OWN = {"nginx.service", "mosquitto.service", "docker-registry.service"}
 UNIT, STATE = "gridplane.service", "/var/lib/gridplane"
 PLANE, NODE = "192.0.2.20", "192.0.2.10"
