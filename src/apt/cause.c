@@ -50,7 +50,9 @@ static char *sentence(json_t *item)
 
         if (str_is_empty(summary))
                 return NULL;
-        whole = str_is_empty(remedy) ? xstrdup(summary) : xasprintf("%s: %s", summary, remedy);
+        whole = str_is_empty(remedy)
+                        ? xstrdup(summary)
+                        : xasprintf("%s%s %s", summary, str_ends_with(summary, ".") ? "" : ":", remedy);
         return str_excerpt(whole, strlen(whole), SENTENCE_MAXIMUM);
 }
 
