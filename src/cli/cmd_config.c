@@ -68,6 +68,8 @@ static void write_config(struct writer *w, const struct wire_config *c)
         if (c->schedule.has_update)
                 write_schedule(w, &c->schedule);
         write_transfer(w, &c->transfer);
+        if (!c->has_lan)
+                writer_text(w, NULL, "LAN interfaces", "as in the site file");
         if (c->lan_count > 0) {
                 writer_begin_list(w, NULL, "LAN interfaces");
                 for (size_t i = 0; i < c->lan_count; i++)

@@ -96,9 +96,10 @@ void configurer_tell_failure(struct configurer *c, int64_t version, const char *
 
 /* ---- into force ---- */
 
-static void config_from_site(const struct site *s, struct wire_config *ret)
+void configurer_take_lans(const struct site *s, struct wire_config *ret)
 {
-        *ret = (struct wire_config){.guard = true};
+        if (ret->has_lan)
+                return;
         for (size_t i = 0; i < s->lan_count && i < CONFIG_MAX_LANS; i++) {
                 const struct site_lan *from = &s->lans[i];
                 struct config_lan *to = &ret->lans[ret->lan_count++];
@@ -114,7 +115,13 @@ static void config_from_site(const struct site *s, struct wire_config *ret)
         }
 }
 
-static void copy_config(struct wire_config *to, const struct wire_config *from)
+static void config_from_site(const struct site *s, struct wire_config *ret)
+{
+        *ret = (struct wire_config){.guard = true};
+        configurer_take_lans(s, ret);
+}
+
+static void copy_config(const struct configurer *c, struct wire_config *to, const struct wire_config *from)
 {
         json_t *j = wire_config_to_json(from);
         _cleanup_free_ char *text = json_to_text(j);
@@ -126,8 +133,10 @@ static void copy_config(struct wire_config *to, const struct wire_config *from)
         if (from->version == 0) { /* the site file's: no document of the plane's */
                 return;
         }
-        if (wire_config_parse(text, strlen(text), &copy, NULL) == 0)
+        if (wire_config_parse(text, strlen(text), &copy, NULL) == 0) {
+                configurer_take_lans(c->daemon->settings->site, &copy);
                 *to = copy;
+        }
 }
 
 /* The site file with the configuration over it, for the hand tools and the children. */
@@ -320,7 +329,7 @@ static void bring_up(struct configurer *c)
         struct wire_config again = {0};
 
         if (from->version)
-                copy_config(&again, from);
+                copy_config(c, &again, from);
         else
                 config_from_site(c->daemon->settings->site, &again);
         c->is_known = true;
@@ -370,7 +379,7 @@ static void take_back(struct configurer *c)
 void configurer_confirm(struct configurer *c)
 {
         c->is_candidate = false;
-        copy_config(&c->good, &c->daemon->config);
+        copy_config(c, &c->good, &c->daemon->config);
         keep_config(c, STORE_GOOD, &c->good);
         keep(c, STORE_CANDIDATE, NULL);
 }
@@ -420,8 +429,10 @@ static bool load(struct configurer *c, const char *name, struct wire_config *ret
 
         if (!text)
                 return false;
-        if (wire_config_parse(text, strlen(text), ret, &e) == 0)
+        if (wire_config_parse(text, strlen(text), ret, &e) == 0) {
+                configurer_take_lans(c->daemon->settings->site, ret);
                 return true;
+        }
         log_event(LOG_LEVEL_ERROR, "a stored configuration cannot be read", "what", name, "reason", e.text,
                 NULL);
         return false;

@@ -36,5 +36,7 @@ void configurer_end_failure(struct configurer *c);
 void configurer_confirm(struct configurer *c);
 /* Takes `config` over. One at a time: callers see to it that none is being applied. */
 void configurer_apply(struct configurer *c, struct wire_config *config);
+/* A document without "lan" leaves the LANs to the site file, whatever that says today. */
+void configurer_take_lans(const struct site *s, struct wire_config *ret);
 /* Fetches anew, later and later. */
 void configurer_retry_later(struct configurer *c);

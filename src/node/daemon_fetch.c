@@ -90,6 +90,7 @@ static void on_fetch_end(enum wire_end end, int status, const char *output, size
                 configurer_retry_later(c);
                 return;
         }
+        configurer_take_lans(c->daemon->settings->site, &config);
         /* It came by the network as it is now: who mends a configuration need not wait out its minute. */
         if (c->is_candidate)
                 configurer_confirm(c);
@@ -137,4 +138,9 @@ void configurer_notice(struct configurer *c, const void *payload, size_t length)
         c->wanted_version = version;
         backoff_reset(&c->backoff);
         fetch(c);
+}
+
+const struct wire_config *configurer_good(const struct configurer *c)
+{
+        return &c->good;
 }

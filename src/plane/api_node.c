@@ -266,7 +266,7 @@ void api_node_config(struct exchange *x)
         struct error e = {0};
         char tag[32];
         int64_t version;
-        int r = plane_config_get(x->api->options.store, x->organisation, x->node.id, 0, &value, &e);
+        int r = plane_config_for_node(x->api->options.store, x->organisation, x->node.id, &value, &e);
 
         if (r < 0) {
                 api_problem_error(x, r, &e);

@@ -139,6 +139,10 @@ int plane_config_put(struct plane_store *s, const struct actor *by, const char *
 int plane_config_get(struct plane_store *s, const char *organisation, const char *node,
         int64_t version /* 0: newest */, json_t **ret,
         struct error *e); /* {"version":0,…} when none was ever put */
+/* The newest as its node gets it: "manual" in the schedule of updates where the node's tag says so. What
+ * people put stays as it is, and holds again when the tag goes. */
+int plane_config_for_node(
+        struct plane_store *s, const char *organisation, const char *node, json_t **ret, struct error *e);
 int plane_config_applied(struct plane_store *s, const char *node, const struct wire_applied *applied,
         int64_t now, struct error *e);
 

@@ -1,4 +1,5 @@
 #include "plane/store_internal.h"
+#include "plane/store_update.h"
 
 #include "base/cleanup.h"
 #include "base/json.h"
@@ -106,6 +107,33 @@ int plane_config_get(struct plane_store *s, const char *organisation, const char
                 return error_set(e, ENOENT, "config.unknown", "there is no version %lld of a configuration",
                         (long long)version);
         return get_nothing(s, organisation, node, ret, e);
+}
+
+int plane_config_for_node(
+        struct plane_store *s, const char *organisation, const char *node, json_t **ret, struct error *e)
+{
+        json_t *config = NULL, *schedule, *update;
+        bool is_manual = false;
+        int r = plane_config_get(s, organisation, node, 0, &config, e);
+
+        if (r == 0)
+                r = plane_node_is_manual(s, node, &is_manual, e);
+        if (r < 0) {
+                json_decref(config);
+                return r;
+        }
+        if (is_manual) {
+                if (!json_is_object(json_object_get(config, "schedule")))
+                        json_object_set_new(config, "schedule", json_object());
+                schedule = json_object_get(config, "schedule");
+                if (!json_is_object(json_object_get(schedule, "update")))
+                        json_object_set_new(
+                                schedule, "update", json_pack("{s:b}", "reboot", 0)); /* as without it */
+                update = json_object_get(schedule, "update");
+                json_object_set_new(update, "manual", json_true());
+        }
+        *ret = config;
+        return 0;
 }
 
 int plane_config_applied(struct plane_store *s, const char *node, const struct wire_applied *applied,

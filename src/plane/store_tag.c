@@ -107,8 +107,6 @@ static int renew_config(struct plane_store *s, const struct actor *by, const cha
         if (r < 0)
                 return r;
         version = json_integer_value(json_object_get(value, "version")) + 1;
-        if (version == 1) /* none was ever put: LANs stay the site file's */
-                json_object_del(value, "lan");
         json_object_set_new(value, "version", json_integer(version));
         document = json_to_text(value);
         r = db_run(s->db, e,

@@ -159,6 +159,7 @@ struct wire_config {
         int64_t version; /* from 1 */
         struct inet_addr dns[8];
         size_t dns_count; /* 0: as in the site file */
+        bool has_lan;     /* false: as in the site file */
         struct config_lan lans[CONFIG_MAX_LANS];
         size_t lan_count;
         bool guard; /* host routes keep DNS servers and control plane on the WAN; default true */

@@ -59,7 +59,9 @@ json_t *wire_config_to_json(const struct wire_config *c)
         json_object_set_new(j, "dns", dns);
         for (size_t i = 0; i < c->lan_count; i++)
                 json_array_append_new(lans, lan_to_json(&c->lans[i]));
-        json_object_set_new(j, "lan", lans);
+        if (c->has_lan)
+                json_object_set(j, "lan", lans);
+        json_decref(lans);
         json_object_set_new(j, "guard", json_boolean(c->guard));
         if (c->schedule.has_update)
                 json_object_set_new(j, "schedule", wire_schedule_to_json(&c->schedule));
@@ -230,6 +232,7 @@ static void read_lans(struct json_reader *r, struct wire_config *c)
 {
         json_t *array = json_take_optional_array(r, "lan", CONFIG_MAX_LANS);
 
+        c->has_lan = array != NULL;
         while (r->result == 0 && c->lan_count < json_array_size(array)) {
                 struct config_lan *lan = &c->lans[c->lan_count];
                 struct json_reader reader;

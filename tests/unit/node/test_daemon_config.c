@@ -45,6 +45,32 @@ static void test_into_force_and_confirmed(void **state)
         assert_string_equal(t.state, "applied");
 }
 
+/* A document that says nothing of LANs leaves them to the site file, after a restart as well. */
+static void test_a_document_without_lans(void **state)
+{
+        (void)state;
+        notice(7);
+        fetch_ends("{\"status\":200,\"config\":{\"schema\":1,\"version\":7,\"schedule\":{\"update\":"
+                   "{\"manual\":true,\"reboot\":false}}}}");
+        assert_string_equal(t.asked_interfaces, "eth1 ");
+        helper_answers(0);
+        assert_string_equal(t.state, "applied");
+        assert_int_equal(t.d.config.version, 7);
+        assert_true(t.d.config.schedule.manual);
+        pass(61000);
+        assert_int_equal(t.c->good.version, 7);
+        start_again(3600000);
+        assert_string_equal(t.asked_interfaces, "eth1 ");
+        helper_answers(0);
+        assert_int_equal(t.d.config.lan_count, 1);
+        /* An empty list is another matter. */
+        notice(8);
+        fetch_ends("{\"status\":200,\"config\":{\"schema\":1,\"version\":8,\"lan\":[]}}");
+        assert_string_equal(t.asked_interfaces, "");
+        helper_answers(0);
+        assert_int_equal(t.d.config.lan_count, 0);
+}
+
 static void test_taken_back_and_not_again(void **state)
 {
         (void)state;
@@ -501,7 +527,8 @@ static void test_without_a_helper(void **state)
         assert_string_equal(t.error, "gridnode-helper is not there");
         assert_int_equal(t.d.config.version, 0);
         notice(8);
-        fetch_ends("{\"status\":200,\"config\":{\"schema\":1,\"version\":8,\"dns\":[\"203.0.113.53\"]}}");
+        fetch_ends("{\"status\":200,\"config\":{\"schema\":1,\"version\":8,\"lan\":[],\"dns\":[\"203.0.113."
+                   "53\"]}}");
         assert_int_equal(t.d.config.version, 8); /* which needs none */
 }
 
@@ -510,8 +537,8 @@ static void test_without_a_helper(void **state)
 int main(void)
 {
         const struct CMUnitTest tests[] = {TEST(test_into_force_and_confirmed),
-                TEST(test_taken_back_and_not_again), TEST(test_a_retry_does_not_bring_back_what_was_taken),
-                TEST(test_taking_back_fails_first),
+                TEST(test_a_document_without_lans), TEST(test_taken_back_and_not_again),
+                TEST(test_a_retry_does_not_bring_back_what_was_taken), TEST(test_taking_back_fails_first),
                 cmocka_unit_test_setup_teardown(test_the_first_start_fails, setup_failing, teardown),
                 cmocka_unit_test_setup_teardown(test_a_good_one_fails_at_start, setup_failing, teardown),
                 TEST(test_the_network_changes_meanwhile), TEST(test_a_fetch_ends_while_the_helper_is_busy),

@@ -72,12 +72,18 @@ static void test_least(void **state)
         assert_false(c.schedule.reboot);
         assert_false(c.transfer.has_limit || c.transfer.has_fallback);
         assert_int_equal(c.dns_count + c.lan_count, 0);
+        ASSERT_WRITES(wire_config_to_json(&c), "{\"schema\":1,\"version\":1,\"dns\":[],\"guard\":true}");
+        wire_config_done(&c);
+        /* No LAN is not the same as nothing said of LANs. */
+        PARSE(wire_config_parse, "{\"schema\":1,\"version\":1,\"lan\":[]}", &c);
+        assert_true(c.has_lan);
         ASSERT_WRITES(
                 wire_config_to_json(&c), "{\"schema\":1,\"version\":1,\"dns\":[],\"lan\":[],\"guard\":true}");
         wire_config_done(&c);
         PARSE(wire_config_parse, "{\"schema\":1,\"version\":1,\"schedule\":{},\"dns\":null,\"lan\":null}",
                 &c);
         assert_false(c.schedule.has_update);
+        assert_false(c.has_lan);
         wire_config_done(&c);
 }
 
