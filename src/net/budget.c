@@ -28,7 +28,7 @@
 /* What the processes share. The bucket is one number, so that taking is one compare-and-swap: the moment at
  * which it will be (or was) empty ("theoretical arrival time", ITU-T I.371). */
 struct shared {
-        uint64_t magic;
+        _Atomic uint64_t magic;
         _Atomic uint64_t rate;     /* bytes per second; 0: no limit */
         _Atomic uint64_t empty_ns; /* CLOCK_BOOTTIME */
         _Atomic uint64_t window_ns, window_bytes, rate_seen;
@@ -65,6 +65,7 @@ static int map_file(const char *path, struct shared **ret)
         _cleanup_close_ int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0660);
         struct stat st;
         void *p;
+        int r;
 
         if (fd < 0)
                 return -errno;
@@ -75,8 +76,10 @@ static int map_file(const char *path, struct shared **ret)
         /* The umask took the group's right to write. */
         if (st.st_size == 0 && st.st_uid == geteuid() && fchmod(fd, 0660) < 0)
                 return -errno;
-        if ((size_t)st.st_size < sizeof(struct shared) && ftruncate(fd, sizeof(struct shared)) < 0)
-                return -errno;
+        /* Its page must be there: writing to one that a full file system cannot give is a SIGBUS. */
+        if ((size_t)st.st_size < sizeof(struct shared) &&
+                (r = posix_fallocate(fd, 0, sizeof(struct shared))) != 0)
+                return -r;
         p = mmap(NULL, sizeof(struct shared), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
         if (p == MAP_FAILED)
                 return -errno;
@@ -84,21 +87,41 @@ static int map_file(const char *path, struct shared **ret)
         return 0;
 }
 
+static bool is_nothing_to_share(int number)
+{
+        return number == ENOENT || number == EACCES || number == EPERM || number == EROFS ||
+               number == ENOSPC || number == EDQUOT;
+}
+
+/* A new file is all zeros, which is an empty history and no limit: whoever comes at the same moment may have
+ * set the limit already. */
+static void begin(struct shared *s)
+{
+        uint64_t magic = 0;
+
+        if (atomic_compare_exchange_strong(&s->magic, &magic, MAGIC) || magic == MAGIC)
+                return;
+        atomic_store(&s->rate, 0);
+        atomic_store(&s->empty_ns, 0);
+        atomic_store(&s->window_ns, 0);
+        atomic_store(&s->window_bytes, 0);
+        atomic_store(&s->rate_seen, 0);
+        atomic_store(&s->magic, MAGIC);
+}
+
 int budget_open(const char *path, struct budget **ret, struct error *ret_error)
 {
         struct budget *b = xcalloc(1, sizeof(*b));
         int r = path ? map_file(path, &b->shared) : -ENOENT;
 
-        if (r < 0 && path && r != -ENOENT && r != -EACCES && r != -EPERM && r != -EROFS) {
+        if (r < 0 && path && !is_nothing_to_share(-r)) {
                 free(b);
-                return error_set(ret_error, -r, "budget.unusable", "%s: %s", path, strerror(-r));
+                return error_set(ret_error, -r, "budget.unusable", "%s: %s; remove it, and it is made anew",
+                        path, strerror(-r));
         }
         if (r < 0)
                 b->shared = &b->own;
-        if (b->shared->magic != MAGIC) {
-                *b->shared = (struct shared){0};
-                b->shared->magic = MAGIC;
-        }
+        begin(b->shared);
         *ret = b;
         return 0;
 }

@@ -31,6 +31,8 @@ struct http_engine {
         struct transfer *transfers;
         struct watch *watches;
         int priority; /* of the timer: the first of all transfers' */
+        double (*on_turn)(void *userdata);
+        void *turn_userdata;
 };
 
 static struct transfer *transfer_of(CURL *easy)
@@ -102,8 +104,8 @@ static int end_hold(sd_event_source *source, uint64_t usec, void *userdata)
 /* True: the socket is left alone for now. */
 static bool is_held(struct watch *w)
 {
-        const struct http_engine_handlers *h = w->transfer ? &w->transfer->handlers : NULL;
-        double wait_ms = h && h->on_turn ? h->on_turn(h->userdata) : 0;
+        const struct http_engine *e = w->engine;
+        double wait_ms = e->on_turn ? e->on_turn(e->turn_userdata) : 0;
 
         if (wait_ms <= 0 || sd_event_source_set_enabled(w->io, SD_EVENT_OFF) < 0)
                 return false;
@@ -262,6 +264,12 @@ struct http_engine *http_engine_free(struct http_engine *e)
         e->event = sd_event_unref(e->event);
         free(e);
         return NULL;
+}
+
+void http_engine_set_turn(struct http_engine *e, double (*on_turn)(void *userdata), void *userdata)
+{
+        e->on_turn = on_turn;
+        e->turn_userdata = userdata;
 }
 
 int http_engine_add(struct http_engine *e, CURL *easy, const struct http_engine_handlers *handlers)

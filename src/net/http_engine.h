@@ -16,10 +16,6 @@ struct http_engine_handlers {
          * and to empty the error queue (IP_RECVERR), which epoll(7) reports until that is done. May be NULL.
          */
         void (*on_ready)(int fd, uint32_t epoll_events, void *userdata);
-        /* Asked before libcurl may use the socket: milliseconds for which it is to be left alone, so that
-         * what the peer sends waits in the kernel and TCP slows it down. 0: go on. May be NULL. A paused
-         * transfer of HTTP/2 would go on filling memory with what its window allows. */
-        double (*on_turn)(void *userdata);
         void *userdata;
         int priority; /* of its events, as in sd_event_source_set_priority(3): lower comes first */
 };
@@ -29,6 +25,10 @@ int http_engine_new(sd_event *event, struct http_engine **ret);
 /* Transfers that are still running are taken out without a call of on_done; their handles stay their owners'.
  */
 struct http_engine *http_engine_free(struct http_engine *e);
+/* Asked before libcurl may use a socket: milliseconds for which it is to be left alone, so that what the peer
+ * sends waits in the kernel and TCP slows it down; 0: go on. For the whole engine, since the transfers of
+ * HTTP/2 share a socket. (A paused transfer would go on filling memory with what its window allows.) */
+void http_engine_set_turn(struct http_engine *e, double (*on_turn)(void *userdata), void *userdata);
 /* Starts a transfer. CURLOPT_PRIVATE is the engine's. `handlers` is copied. 0 or -errno. */
 int http_engine_add(struct http_engine *e, CURL *easy, const struct http_engine_handlers *handlers);
 /* Takes a transfer out before its end, without a call of on_done. Not from within a callback of libcurl. */

@@ -305,6 +305,19 @@ int resolver_ask(struct resolver *r, const char *host, resolver_on_done on_done,
         return 0;
 }
 
+size_t resolver_kept(const struct resolver *r, const char *host, struct inet_addr *ret, size_t maximum)
+{
+        for (const struct name *n = r->names; n; n = n->next)
+                if (strcasecmp(n->host, host) == 0) {
+                        size_t count = n->count < maximum ? n->count : maximum;
+
+                        if (count)
+                                memcpy(ret, n->addresses, count * sizeof(*ret));
+                        return count;
+                }
+        return 0;
+}
+
 void resolver_forget(struct resolver *r, void *userdata)
 {
         for (struct asker **p = &r->askers; *p;) {
@@ -364,7 +377,7 @@ static int make_channel(struct resolver *r)
                 .sock_state_cb_data = r};
         char dns_alone[] = "b"; /* no file of hosts */
         int mask = ARES_OPT_FLAGS | ARES_OPT_TIMEOUTMS | ARES_OPT_TRIES | ARES_OPT_LOOKUPS |
-                   ARES_OPT_SOCK_STATE_CB;
+                   ARES_OPT_NOROTATE | ARES_OPT_SOCK_STATE_CB;
 
         o.lookups = dns_alone;
         if (ares_library_init(ARES_LIB_INIT_ALL) != ARES_SUCCESS)

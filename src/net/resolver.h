@@ -29,5 +29,8 @@ struct resolver *resolver_free(struct resolver *r); /* no callback */
 typedef void (*resolver_on_done)(
         int result, const struct inet_addr *addresses, size_t count, const struct error *e, void *userdata);
 int resolver_ask(struct resolver *r, const char *host, resolver_on_done on_done, void *userdata);
+/* What was right the last time, however old: for whoever does not want to wait for servers that are silent.
+ */
+size_t resolver_kept(const struct resolver *r, const char *host, struct inet_addr *ret, size_t maximum);
 void resolver_forget(struct resolver *r, void *userdata); /* its callback does not come any more */
 void resolver_refresh(struct resolver *r); /* kept answers are asked for anew: the network changed */

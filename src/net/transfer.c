@@ -4,25 +4,20 @@
 #include "base/cleanup.h"
 #include "base/text.h"
 #include "base/timer.h"
-#include "net/dial.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <math.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <time.h>
 
-#define DEFAULT_STALL_MS   30000
 #define FIRST_BACKOFF_MS   1000
 #define LONGEST_BACKOFF_MS 60000
 #define PROGRESS_MS        100
 #define RATE_MS            1000
 #define MOST_WRONG         3
-#define MAX_HEADERS        16
 #define WORTHWHILE_BYTES   65536
+#define DNS_PATIENCE_MS    1500.0
 
 double engine_now_ms(void)
 {
@@ -44,42 +39,6 @@ static void tell(struct transfer *t, bool is_urgent)
         t->handlers.on_progress(t, &t->view, t->handlers.userdata);
 }
 
-/* The cause in front where the daemon knows it: what people can act on. */
-static void add_cause(struct transfer *t)
-{
-        const struct way_view *v = way_cause(t->engine);
-        struct transfer_failure *f = &t->view.failure;
-        _cleanup_free_ char *own = xstrdup(f->text);
-
-        if (!v || f->is_permanent || str_equal(f->stage, "disk") || str_equal(f->stage, "hash"))
-                return;
-        str_copy(f->code, sizeof(f->code), v->code);
-        snprintf(f->text, sizeof(f->text), "%s (%s)", v->summary, own);
-}
-
-void transfer_fail(struct transfer *t, const char *stage, int number, const char *code, bool is_permanent,
-        const char *format, ...)
-{
-        struct transfer_failure *f = &t->view.failure;
-        int status = t->attempt ? t->attempt->status : 0;
-        va_list arguments;
-
-        *f = (struct transfer_failure){
-                .number = number ? number : EIO, .http_status = status, .is_permanent = is_permanent};
-        str_copy(f->stage, sizeof(f->stage), stage);
-        if (code)
-                str_copy(f->code, sizeof(f->code), code);
-        else
-                snprintf(f->code, sizeof(f->code), "http.%d", status);
-        if (t->attempt)
-                f->address = t->attempt->to;
-        va_start(arguments, format);
-        vsnprintf(f->text, sizeof(f->text), format, arguments);
-        va_end(arguments);
-        if (!status)
-                add_cause(t);
-}
-
 /* ---- the end ---- */
 
 static void unlink_transfer(struct transfer *t)
@@ -92,35 +51,20 @@ static void unlink_transfer(struct transfer *t)
                 t->next->previous = t->previous;
 }
 
-static void free_request(struct transfer_request *r)
-{
-        free((char *)r->method);
-        free((char *)r->host);
-        free((char *)r->path);
-        for (size_t i = 0; r->headers && r->headers[i]; i++)
-                free((char *)r->headers[i]);
-        free((void *)r->headers);
-        free((char *)r->path_partial);
-        free((char *)r->path_final);
-        free((char *)r->path_validator);
-        free((char *)r->sha256);
-        free((char *)r->body_path);
-}
-
 static struct transfer *transfer_free(struct transfer *t)
 {
         attempt_stop(t);
-        if (t->engine->budget && t->credit > 0)
-                budget_give_back(t->engine->budget, (size_t)t->credit);
+        lane_leave(t->engine, t->request.priority);
         resolver_forget(t->engine->resolver, t);
         sd_event_source_disable_unref(t->tick);
         sd_event_source_disable_unref(t->wait);
         sd_event_source_disable_unref(t->deadline);
+        sd_event_source_disable_unref(t->dns_patience);
         file_close(&t->file);
         if (t->body_fd >= 0)
                 close(t->body_fd);
         unlink_transfer(t);
-        free_request(&t->request);
+        request_free(&t->request);
         free(t->body);
         free(t);
         return NULL;
@@ -141,6 +85,8 @@ static void end(struct transfer *t, enum transfer_state state)
         str_copy(a.sha256, sizeof(a.sha256), t->sha256);
         t->view.state = state;
         t->view.next_attempt_ms = -1;
+        if (state == TRANSFER_DONE && t->view.way == t->request.port)
+                way_proved(t->engine);
         if (state != TRANSFER_FAILED)
                 t->view.failure = (struct transfer_failure){0};
         t->handlers.on_done(t, &t->view, &a, t->handlers.userdata);
@@ -167,6 +113,7 @@ static void wait_then_retry(struct transfer *t, double delay_ms)
         t->view.state = TRANSFER_WAITING;
         t->view.next_attempt_ms = engine_now_ms() + delay_ms;
         t->view.bytes_per_second = 0;
+        t->view.remaining_ms = -1;
         timer_arm(t->engine->event, &t->wait, delay_ms, on_wait_over, t);
         tell(t, true);
 }
@@ -221,6 +168,7 @@ static void attempt_next(struct transfer *t)
         t->last_moved_ms = t->minute_began_ms = t->rate_at_ms = now_ms;
         t->minute_bytes = t->rate_bytes = t->attempt_bytes = 0;
         t->was_held = false;
+        t->retry_after_ms = 0;
         t->body_length = 0;
         t->sent = 0;
         if (attempt_start(t, to) < 0) {
@@ -233,18 +181,20 @@ static void attempt_next(struct transfer *t)
 }
 
 /* With all addresses that are known; without one, later. */
-static void start_round(struct transfer *t, const struct inet_addr *others, size_t other_count)
+static void start_round(struct transfer *t)
 {
         struct transfer_engine *e = t->engine;
+        bool may_fall_back = e->fallback != TRANSFER_FALLBACK_NONE && e->fallback_port != t->request.port;
 
-        if (e->proxy) {
-                bool may_fall_back =
-                        e->fallback != TRANSFER_FALLBACK_NONE && e->fallback_port != t->request.port;
-
+        t->dns_patience = sd_event_source_disable_unref(t->dns_patience);
+        t->tried_count = 0;
+        t->attempt_bytes = 0;
+        if (e->proxy)
                 t->round = (struct way_round){.list = {{.port = t->request.port}, {.port = e->fallback_port}},
                         .count = may_fall_back ? 2 : 1};
-        } else
-                way_plan(e, t->request.port, t->addresses, t->address_count, others, other_count, &t->round);
+        else
+                way_plan(e, t->request.port, t->addresses, t->address_count, t->others, t->other_count,
+                        &t->round);
         if (t->round.count > 0)
                 attempt_next(t);
         else {
@@ -253,27 +203,81 @@ static void start_round(struct transfer *t, const struct inet_addr *others, size
         }
 }
 
+/* Both names are there, or not to be had. */
+static void name_came(struct transfer *t)
+{
+        if (--t->asked == 0)
+                start_round(t);
+}
+
 static void on_fallback_resolved(
         int result, const struct inet_addr *addresses, size_t count, const struct error *e, void *userdata)
 {
+        struct transfer *t = userdata;
+
         (void)e;
-        start_round(userdata, addresses, result == 0 ? count : 0);
+        if (result == 0) {
+                memcpy(t->others, addresses, count * sizeof(*addresses));
+                t->other_count = count;
+        }
+        name_came(t);
 }
 
 static void on_resolved(
         int result, const struct inet_addr *addresses, size_t count, const struct error *e, void *userdata)
 {
         struct transfer *t = userdata;
-        struct transfer_engine *engine = t->engine;
 
+        t->dns_text[0] = '\0';
         if (result == 0) {
                 memcpy(t->addresses, addresses, count * sizeof(*addresses));
                 t->address_count = count;
-        } else
+        } else {
                 transfer_fail(t, "dns", e->number, e->code, false, "%s", e->text);
-        if (engine->fallback == TRANSFER_FALLBACK_NONE || !engine->fallback_host ||
-                resolver_ask(engine->resolver, engine->fallback_host, on_fallback_resolved, t) < 0)
-                start_round(t, NULL, 0);
+                str_copy(t->dns_text, sizeof(t->dns_text), e->text);
+        }
+        name_came(t);
+}
+
+/* The servers are silent: with what is known, if anything is. */
+static int on_dns_patience(sd_event_source *source, uint64_t usec, void *userdata)
+{
+        struct transfer *t = userdata;
+        struct transfer_engine *e = t->engine;
+        struct inet_addr kept[RESOLVER_MAX_ADDRESSES];
+        size_t count = resolver_kept(e->resolver, t->request.host, kept, ELEMENTS(kept));
+
+        (void)source, (void)usec;
+        if (count) {
+                memcpy(t->addresses, kept, count * sizeof(*kept));
+                t->address_count = count;
+        }
+        if (t->address_count + t->other_count + e->known_count == 0)
+                return 0;
+        resolver_forget(e->resolver, t);
+        t->asked = 0;
+        if (t->address_count == 0)
+                snprintf(t->dns_text, sizeof(t->dns_text), "no DNS server has answered for %s within %.1f s",
+                        t->request.host, DNS_PATIENCE_MS / 1000);
+        start_round(t);
+        return 0;
+}
+
+static void ask_names(struct transfer *t)
+{
+        struct transfer_engine *e = t->engine;
+
+        t->asked = 1;
+        if (resolver_ask(e->resolver, t->request.host, on_resolved, t) < 0) {
+                transfer_fail(
+                        t, "dns", EINVAL, "dns.bad-name", true, "'%s' is no host name", t->request.host);
+                end(t, TRANSFER_FAILED);
+                return;
+        }
+        if (e->fallback != TRANSFER_FALLBACK_NONE && e->fallback_host &&
+                resolver_ask(e->resolver, e->fallback_host, on_fallback_resolved, t) == 0)
+                t->asked++;
+        timer_arm(e->event, &t->dns_patience, DNS_PATIENCE_MS, on_dns_patience, t);
 }
 
 static void begin_round(struct transfer *t)
@@ -282,12 +286,9 @@ static void begin_round(struct transfer *t)
         t->view.state = TRANSFER_CONNECTING;
         resolver_forget(t->engine->resolver, t);
         if (t->engine->proxy)
-                start_round(t, NULL, 0);
-        else if (resolver_ask(t->engine->resolver, t->request.host, on_resolved, t) < 0) {
-                transfer_fail(
-                        t, "dns", EINVAL, "dns.bad-name", true, "'%s' is no host name", t->request.host);
-                end(t, TRANSFER_FAILED);
-        }
+                start_round(t);
+        else
+                ask_names(t);
 }
 
 static int on_deadline(sd_event_source *source, uint64_t usec, void *userdata)
@@ -297,9 +298,12 @@ static int on_deadline(sd_event_source *source, uint64_t usec, void *userdata)
         (void)source, (void)usec;
         if (t->file.is_finishing)
                 return 0; /* it is all there */
+        if (t->view.failure.number && !t->attempt)
+                round_tell(t);
         if (!t->view.failure.number)
                 transfer_fail(t, "http", ETIMEDOUT, "transfer.deadline", false,
-                        "%s was not fetched within %.0f s", t->request.path, t->request.deadline_ms / 1000);
+                        "%s of %s was not fetched within %.0f s, but %llu bytes of it", t->request.path,
+                        t->request.host, t->request.deadline_ms / 1000, (unsigned long long)t->view.bytes);
         end(t, TRANSFER_FAILED);
         return 0;
 }
@@ -314,10 +318,17 @@ void transfer_begun(struct transfer *t)
         tell(t, true);
 }
 
-void transfer_alive(struct transfer *t, double now_ms)
+static void revive(struct transfer *t, double now_ms)
 {
         t->alive_ms = now_ms;
         t->alive_bytes = 0;
+}
+
+void transfer_held(struct transfer *t, double now_ms)
+{
+        t->last_moved_ms = now_ms;
+        t->was_held = true;
+        revive(t, now_ms);
 }
 
 bool transfer_has_no_way(const struct transfer *t, double now_ms)
@@ -331,7 +342,7 @@ static void count_alive(struct transfer *t, size_t bytes, double now_ms)
         t->alive_bytes += bytes;
         if ((double)t->alive_bytes * 1000 >=
                 (double)t->request.minimum_bytes_per_second * (now_ms - t->alive_ms))
-                transfer_alive(t, now_ms);
+                revive(t, now_ms);
 }
 
 void transfer_moved(struct transfer *t, size_t bytes, bool is_wanted)
@@ -343,14 +354,11 @@ void transfer_moved(struct transfer *t, size_t bytes, bool is_wanted)
         t->minute_bytes += bytes;
         t->attempt_bytes += bytes;
         t->rate_bytes += bytes;
-        if (is_wanted)
+        if (is_wanted) {
                 count_alive(t, bytes, now_ms);
-        t->credit -= (double)bytes;
-        if (t->engine->budget) {
-                budget_moved(t->engine->budget, bytes, now_ms);
-                if (!budget_limit(t->engine->budget))
-                        t->credit = 0;
+                t->rounds = 0;
         }
+        lane_moved(t->engine, t->request.priority, bytes, now_ms);
         tell(t, false);
 }
 
@@ -408,29 +416,36 @@ static void wait_within(struct transfer *t, double delay_ms)
         wait_then_retry(t, delay_ms);
 }
 
-static void retry(struct transfer *t, bool is_busy)
+static bool is_over(const struct transfer *t, bool is_busy)
 {
         double now_ms = engine_now_ms();
 
-        if (is_exhausted(t) || transfer_has_no_way(t, now_ms) ||
-                (is_busy && transfer_has_no_way(t, now_ms + t->retry_after_ms))) {
-                end(t, TRANSFER_FAILED);
-                return;
-        }
-        /* Bytes came: the way is good, and it goes on there, at once where they were worth the connection. */
-        if (t->attempt_bytes > 0 && !is_busy) {
-                backoff_reset(&t->backoff);
-                wait_then_retry(
-                        t, t->attempt_bytes >= WORTHWHILE_BYTES ? 0 : FIRST_BACKOFF_MS * backoff_random());
-                return;
-        }
-        if (!is_busy && t->round.next < t->round.count) {
+        return is_exhausted(t) || transfer_has_no_way(t, now_ms) ||
+               (is_busy && transfer_has_no_way(t, now_ms + t->retry_after_ms));
+}
+
+static void retry(struct transfer *t, bool is_busy)
+{
+        bool has_others = !is_busy && t->attempt_bytes == 0 && t->round.next < t->round.count;
+
+        if (has_others && !is_over(t, false)) {
                 attempt_next(t);
                 return;
         }
-        if (is_busy)
+        t->rounds++;
+        if (!is_busy)
+                round_tell(t);
+        if (is_over(t, is_busy))
+                end(t, TRANSFER_FAILED);
+        else if (is_busy)
                 wait_then_retry(t, fmax(backoff_next_ms(&t->backoff, backoff_random()), t->retry_after_ms));
-        else
+        else if (t->attempt_bytes > 0) {
+                /* Bytes came: the way is good, and it goes on there, at once where they were worth the
+                 * connection. */
+                backoff_reset(&t->backoff);
+                wait_then_retry(
+                        t, t->attempt_bytes >= WORTHWHILE_BYTES ? 0 : FIRST_BACKOFF_MS * backoff_random());
+        } else
                 wait_within(t, backoff_next_ms(&t->backoff, backoff_random()));
 }
 
@@ -462,97 +477,11 @@ void transfer_attempt_ended(struct transfer *t, enum outcome o)
 
 /* ---- starting ---- */
 
-static int check(const struct transfer_request *r, struct error *ret_error)
-{
-        if (!r->host || !r->path || r->path[0] != '/' || !r->port)
-                return error_set(
-                        ret_error, EINVAL, "transfer.bad-request", "host, port and a path are needed");
-        for (const char *p = r->path; *p; p++)
-                if (*p <= ' ' || *p > '~')
-                        return error_set(ret_error, EINVAL, "http.bad-path", "'%.200s' is no path", r->path);
-        if (r->sha256 && (strlen(r->sha256) != 64 || strspn(r->sha256, "0123456789abcdef") != 64))
-                return error_set(ret_error, EINVAL, "hash.bad", "'%.70s' is no SHA-256", r->sha256);
-        if (!r->path_partial && !r->body_path && !r->answer_maximum && !str_equal(r->method, "HEAD"))
-                return error_set(
-                        ret_error, EINVAL, "transfer.bad-request", "there is no place for the answer");
-        return 0;
-}
-
-static const char *const *copy_headers(const char *const *headers)
-{
-        char **copy = xcalloc(MAX_HEADERS + 1, sizeof(*copy));
-
-        for (size_t i = 0; headers && headers[i] && i < MAX_HEADERS; i++)
-                copy[i] = xstrdup(headers[i]);
-        return (const char *const *)copy;
-}
-
-static void copy_request(struct transfer_request *to, const struct transfer_request *from)
-{
-        *to = *from;
-        to->method = xstrdup(from->method);
-        to->host = xstrdup(from->host);
-        to->path = xstrdup(from->path);
-        to->headers = copy_headers(from->headers);
-        to->path_partial = xstrdup(from->path_partial);
-        to->path_final = xstrdup(from->path_final);
-        to->path_validator = xstrdup(from->path_validator);
-        to->sha256 = xstrdup(from->sha256);
-        to->body_path = xstrdup(from->body_path);
-        to->stall_ms = from->stall_ms > 0 ? from->stall_ms : DEFAULT_STALL_MS;
-        to->mode = from->mode ? from->mode : 0644;
-}
-
-static int open_body(struct transfer *t, struct error *ret_error)
-{
-        struct transfer_request *r = &t->request;
-        struct stat st;
-
-        t->body_fd = open(r->body_path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-        if (t->body_fd < 0 || fstat(t->body_fd, &st) < 0)
-                return error_set(ret_error, errno, "disk.failed", "%s: %s", r->body_path, strerror(errno));
-        if (!S_ISREG(st.st_mode) || r->body_offset > (uint64_t)st.st_size)
-                return error_set(ret_error, EINVAL, "disk.failed", "%s has no such part", r->body_path);
-        if (r->body_length == 0 || r->body_length > (uint64_t)st.st_size - r->body_offset)
-                r->body_length = (uint64_t)st.st_size - r->body_offset;
-        t->view.size = r->body_length;
-        return 0;
-}
-
-static int open_files(struct transfer *t, struct error *ret_error)
-{
-        struct transfer_request *r = &t->request;
-        struct error e;
-
-        if (r->body_path && open_body(t, ret_error) < 0)
-                return -EINVAL;
-        if (r->answer_maximum > 0) {
-                t->body = xcalloc(1, r->answer_maximum + 1);
-                return 0;
-        }
-        if (!r->path_partial)
-                return 0;
-        if (file_open(&t->file, r->mode, r->sha256 && !r->hash_is_callers, &e) < 0) {
-                if (ret_error)
-                        *ret_error = e;
-                return -e.number;
-        }
-        /* Nothing vouches for what is there. */
-        if (t->file.length > 0 && !r->sha256 && !t->file.etag && !t->file.last_modified &&
-                file_restart(&t->file, ret_error) < 0)
-                return -EIO;
-        if (r->size && t->file.length > r->size && file_restart(&t->file, ret_error) < 0)
-                return -EIO;
-        t->view.bytes = t->view.resumed = t->file.length;
-        t->view.size = r->size;
-        return 0;
-}
-
 int transfer_start(struct transfer_engine *e, const struct transfer_request *r,
         const struct transfer_handlers *h, struct transfer **ret, struct error *ret_error)
 {
         struct transfer *t;
-        int result = check(r, ret_error);
+        int result = request_check(r, ret_error);
 
         if (result < 0)
                 return result;
@@ -563,7 +492,7 @@ int transfer_start(struct transfer_engine *e, const struct transfer_request *r,
         t->backoff = (struct backoff)BACKOFF_INIT(FIRST_BACKOFF_MS, LONGEST_BACKOFF_MS, 0);
         t->view.remaining_ms = t->view.next_attempt_ms = -1;
         t->alive_ms = engine_now_ms();
-        copy_request(&t->request, r);
+        request_copy(&t->request, r);
         t->file = (struct transfer_file){.partial = t->request.path_partial,
                 .final = t->request.path_final,
                 .validator_path = t->request.path_validator,
@@ -574,7 +503,7 @@ int transfer_start(struct transfer_engine *e, const struct transfer_request *r,
         if (t->next)
                 t->next->previous = t;
         e->transfers = t;
-        result = open_files(t, ret_error);
+        result = request_open(t, ret_error);
         if (result < 0) {
                 transfer_free(t);
                 return result;

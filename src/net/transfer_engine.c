@@ -45,10 +45,8 @@ static void copy_options(struct transfer_engine *e, const struct transfer_engine
 
 static int start_parts(struct transfer_engine *e)
 {
-        int r = http_engine_new(e->event, &e->http);
+        int r = sync_new(e->event, &e->sync);
 
-        if (r == 0)
-                r = sync_new(e->event, &e->sync);
         if (r == 0 && e->ways_path) {
                 r = ways_watch_new(e->event, e->ways_path, on_ways, e, &e->watch);
                 e->has_ways = ways_load(e->ways_path, &e->ways, NULL) == 0;
@@ -84,10 +82,9 @@ struct transfer_engine *transfer_engine_free(struct transfer_engine *e)
                 return NULL;
         while (e->transfers)
                 transfer_cancel(e->transfers);
-        if (e->http)
-                way_stop(e);
+        way_stop(e);
         ways_watch_free(e->watch);
-        http_engine_free(e->http);
+        lanes_free(e);
         sync_free(e->sync);
         sd_event_unref(e->event);
         free(e->service);
@@ -104,6 +101,8 @@ struct transfer_engine *transfer_engine_free(struct transfer_engine *e)
 void transfer_engine_network_changed(struct transfer_engine *e)
 {
         resolver_refresh(e->resolver);
+        for (size_t i = 0; i < MAX_BAD; i++)
+                e->bad[i].until_ms = 0;
         for (struct transfer *t = e->transfers, *next; t; t = next) {
                 next = t->next;
                 backoff_reset(&t->backoff);

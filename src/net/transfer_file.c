@@ -20,8 +20,14 @@
 
 static int fail(const struct transfer_file *f, int number, struct error *ret_error)
 {
-        return error_set(ret_error, number, number == ENOSPC ? "disk.full" : "disk.failed", "%s: %s",
-                f->partial, strerror(number));
+        if (number == ENOSPC || number == EDQUOT)
+                return error_set(ret_error, number, "disk.full",
+                        "%s: %s; make room, and the transfer goes on from where it is", f->partial,
+                        strerror(number));
+        if (number == ELOOP)
+                return error_set(ret_error, number, "disk.failed",
+                        "%s is a symbolic link, and nothing is written through one", f->partial);
+        return error_set(ret_error, number, "disk.failed", "%s: %s", f->partial, strerror(number));
 }
 
 /* ---- what vouches for it ---- */
@@ -76,29 +82,53 @@ void file_set_validator(struct transfer_file *f, const char *etag, const char *l
 
 /* ---- opening ---- */
 
-/* Written before this boot: its end may never have reached the disk. */
+/* Written before this boot: its end may never have reached the disk. A machine without a clock of its own
+ * begins in the past, where what was written before lies in the future. */
 static bool is_of_another_boot(const struct stat *st)
 {
         struct timespec real, boot;
 
         clock_gettime(CLOCK_REALTIME, &real);
         clock_gettime(CLOCK_BOOTTIME, &boot);
-        return st->st_mtim.tv_sec < real.tv_sec - boot.tv_sec;
+        return st->st_mtim.tv_sec < real.tv_sec - boot.tv_sec || st->st_mtim.tv_sec > real.tv_sec + 1;
+}
+
+/* Between open and lock, its owner may have finished it: what is locked then is the finished file. */
+static bool is_still_there(const struct transfer_file *f, const struct stat *st)
+{
+        struct stat now;
+
+        return lstat(f->partial, &now) == 0 && now.st_dev == st->st_dev && now.st_ino == st->st_ino;
+}
+
+static int open_locked(struct transfer_file *f, mode_t mode, struct stat *ret, struct error *ret_error)
+{
+        for (;;) {
+                f->fd = open(f->partial, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, mode);
+                if (f->fd < 0)
+                        return fail(f, errno, ret_error);
+                if (fstat(f->fd, ret) < 0)
+                        return fail(f, errno, ret_error);
+                if (!S_ISREG(ret->st_mode))
+                        return error_set(
+                                ret_error, EINVAL, "disk.failed", "%s is no regular file", f->partial);
+                if (flock(f->fd, LOCK_EX | LOCK_NB) < 0)
+                        return error_set(ret_error, EBUSY, "disk.busy",
+                                "%s: another transfer writes it; wait for its end, or choose another file",
+                                f->partial);
+                if (is_still_there(f, ret))
+                        return fstat(f->fd, ret) < 0 ? fail(f, errno, ret_error) : 0;
+                close(f->fd);
+        }
 }
 
 static int open_partial(struct transfer_file *f, mode_t mode, struct error *ret_error)
 {
         struct stat st;
+        int r = open_locked(f, mode, &st, ret_error);
 
-        f->fd = open(f->partial, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, mode);
-        if (f->fd < 0)
-                return fail(f, errno, ret_error);
-        if (flock(f->fd, LOCK_EX | LOCK_NB) < 0)
-                return error_set(ret_error, EBUSY, "disk.busy", "%s: another transfer writes it", f->partial);
-        if (fstat(f->fd, &st) < 0)
-                return fail(f, errno, ret_error);
-        if (!S_ISREG(st.st_mode))
-                return error_set(ret_error, EINVAL, "disk.failed", "%s is no regular file", f->partial);
+        if (r < 0)
+                return r;
         f->length = (uint64_t)st.st_size;
         if (f->length > 0 && is_of_another_boot(&st)) {
                 f->length = f->length > UNSURE_BYTES ? f->length - UNSURE_BYTES : 0;
@@ -151,11 +181,22 @@ static void sync_more(struct transfer_file *f)
         f->is_syncing = sync_start(f->sync, f->fd, on_synced, f) == 0;
 }
 
+bool file_is_behind(const struct transfer_file *f)
+{
+        return f->is_syncing && f->length - f->synced > UNSURE_BYTES - TRANSFER_SYNC_BYTES;
+}
+
 int file_append(struct transfer_file *f, const void *data, size_t length, struct error *ret_error)
 {
         const char *p = data;
         size_t left = length;
 
+        if (f->error.number) {
+                /* What fsync could not write: no more of it. */
+                if (ret_error)
+                        *ret_error = f->error;
+                return -f->error.number;
+        }
         while (left > 0) {
                 ssize_t n = pwrite(f->fd, p, left, (off_t)(f->length + (length - left)));
 
@@ -180,7 +221,8 @@ int file_restart(struct transfer_file *f, struct error *ret_error)
 {
         if (ftruncate(f->fd, 0) < 0)
                 return fail(f, errno, ret_error);
-        f->length = f->hashed = f->synced = 0;
+        /* An fsync that is under way says nothing of what comes now. */
+        f->length = f->hashed = f->synced = f->syncing = 0;
         f->catch_up = sd_event_source_disable_unref(f->catch_up);
         forget_validator(f);
         if (f->validator_path)
@@ -288,17 +330,21 @@ static int sync_folder(const char *path)
         _cleanup_free_ char *folder = file_beside(path, ".");
         _cleanup_close_ int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
-        return fd < 0 || fsync(fd) < 0 ? -errno : 0;
+        /* Some file systems have no fsync of folders, and need none. */
+        return fd < 0 ? -errno : fsync(fd) < 0 && errno != EINVAL ? -errno : 0;
 }
 
 int file_commit(struct transfer_file *f, struct error *ret_error)
 {
+        int r;
+
         if (f->validator_path)
                 unlink(f->validator_path);
         if (!f->final)
                 return 0;
-        if (rename(f->partial, f->final) < 0 || sync_folder(f->final) < 0)
-                return error_set(ret_error, errno, "disk.failed", "%s cannot become %s: %s", f->partial,
-                        f->final, strerror(errno));
+        r = rename(f->partial, f->final) < 0 ? -errno : sync_folder(f->final);
+        if (r < 0)
+                return error_set(ret_error, -r, "disk.failed", "%s cannot become %s: %s", f->partial,
+                        f->final, strerror(-r));
         return 0;
 }

@@ -1,6 +1,8 @@
 /* What the files of the transfer engine share; nobody else includes it. transfer.c: the life of a transfer.
- * transfer_way.c: which address and port next. transfer_attempt.c: one request of libcurl. transfer_file.c:
- * partial data and their hash. transfer_sync.c: fsync beside the loop. */
+ * transfer_request.c: what was asked. transfer_failure.c: what failures say. transfer_way.c: which address
+ * and port next. transfer_lane.c: connections by priority, and the budget. transfer_attempt.c: one request of
+ * libcurl. transfer_answer.c: what came of it. transfer_file.c: partial data and their hash. transfer_sync.c:
+ * fsync beside the loop. */
 #pragma once
 
 #include "net/transfer.h"
@@ -14,8 +16,11 @@
 
 #define MAX_CANDIDATES  (2 * RESOLVER_MAX_ADDRESSES)
 #define TICK_MS         250.0
+#define MAX_BAD         16
 #define TCP_PATIENCE_MS 3000.0
-#define TLS_PATIENCE_MS 10000.0
+/* Of the first round, while there are others to try: a SYN that was lost is sent again after 1 s. */
+#define FIRST_TCP_PATIENCE_MS 1500.0
+#define TLS_PATIENCE_MS       10000.0
 
 /* ---- fsync in a thread: one that takes long must not stop the loop (transfer_sync.c) ---- */
 
@@ -73,7 +78,9 @@ void way_plan(struct transfer_engine *e, uint16_t port, const struct inet_addr *
 /* An answer came. By the fallback: whether the port of the requests answers again is tried from then on, soon
  * and then each TRANSFER_RETURN_MS. */
 void way_worked(struct transfer_engine *e, const char *host, uint16_t port, const struct endpoint *to);
-void way_failed(struct transfer_engine *e, const struct endpoint *to);
+/* It comes last for a while; `who` found out, and what becomes of it is its own. */
+void way_failed(struct transfer_engine *e, const struct endpoint *to, const struct transfer *who);
+void way_proved(struct transfer_engine *e); /* a whole file came by the port of the requests */
 bool way_is_fallback(const struct transfer_engine *e, uint16_t port, const struct endpoint *to);
 void way_try_return_now(struct transfer_engine *e); /* somebody says that the port is open */
 void way_stop(struct transfer_engine *e);
@@ -122,7 +129,27 @@ void attempt_dial(struct attempt *a, struct transfer_engine *e, const char *host
         const char *path, bool mutual);
 void attempt_undial(struct attempt *a); /* frees the handle */
 
+/* ---- connections by priority (transfer_lane.c) ---- */
+
+struct lane {
+        struct transfer_engine *engine;
+        enum budget_class priority;
+        struct http_engine *http; /* NULL: not needed yet */
+        double credit;            /* of the budget: taken and not used yet; below 0: used and not taken yet */
+};
+struct http_engine *lane_http(struct transfer_engine *e, enum budget_class c); /* NULL: it does not start */
+void lane_moved(struct transfer_engine *e, enum budget_class c, size_t bytes, double now_ms);
+void lane_leave(struct transfer_engine *e, enum budget_class c); /* the last one gives the credit back */
+void lanes_free(struct transfer_engine *e);
+
 /* ---- a transfer (transfer.c) ---- */
+
+#define MAX_TRIED 8
+struct tried { /* of a round: what failed, and how */
+        struct endpoint to;
+        char stage[8], reason[160];
+        bool is_told;
+};
 
 struct transfer {
         struct transfer_engine *engine;
@@ -134,10 +161,18 @@ struct transfer {
         struct way_round round;
         struct backoff backoff;
         struct attempt *attempt; /* NULL: none */
+        struct tried tried[MAX_TRIED];
+        size_t tried_count;
+        unsigned rounds;    /* that ended without a byte, since one came */
+        char dns_text[200]; /* why the name could not be looked up; "": it could */
         struct inet_addr addresses[RESOLVER_MAX_ADDRESSES];
         size_t address_count;
         sd_event_source *tick, *wait, *deadline;
-        double credit; /* of the budget: taken and not used yet; below 0: used and not taken yet */
+        sd_event_source *dns_patience;
+        struct inet_addr others[RESOLVER_MAX_ADDRESSES]; /* of the fallback's host */
+        size_t other_count;
+        unsigned asked; /* names that are being looked up */
+        bool is_anew;   /* the next attempt makes a connection of its own */
         /* Until when bytes moved, of any attempt, at the rate that is asked for at least; those that do not
          * make up for the time since. */
         double alive_ms;
@@ -158,16 +193,38 @@ struct transfer {
 /* Called by the attempt, never from within attempt_start. */
 void transfer_attempt_ended(struct transfer *t, enum outcome o);
 void transfer_moved(struct transfer *t, size_t bytes, bool is_wanted); /* a refusal's body is not */
-void transfer_alive(struct transfer *t, double now_ms);
-bool transfer_has_no_way(const struct transfer *t, double now_ms); /* for as long as is allowed */
-void transfer_begun(struct transfer *t);                           /* the body begins */
+void transfer_held(struct transfer *t, double now_ms);                 /* by the budget or the disk */
+bool transfer_has_no_way(const struct transfer *t, double now_ms);     /* for as long as is allowed */
+void transfer_begun(struct transfer *t);                               /* the body begins */
 void transfer_fail(struct transfer *t, const char *stage, int number, const char *code, bool is_permanent,
         const char *format, ...) __attribute__((format(printf, 6, 7)));
 void transfer_try_now(struct transfer *t); /* when it waits */
 
+/* ---- what is asked (transfer_request.c) ---- */
+
+int request_check(const struct transfer_request *r, struct error *ret_error);
+void request_copy(struct transfer_request *to, const struct transfer_request *from);
+int request_open(struct transfer *t, struct error *ret_error); /* its files */
+void request_free(struct transfer_request *r);
+
+/* ---- what failures say (transfer_failure.c; transfer_fail is there, too) ---- */
+
+void round_note(
+        struct transfer *t, const char *stage, const char *reason); /* the attempt failed by the way */
+void round_tell(struct transfer *t); /* the round is over: one sentence of all of it */
+
+/* ---- what comes (transfer_answer.c) ---- */
+
+size_t answer_take_body(char *data, size_t size, size_t count, void *userdata);
+size_t answer_give_body(char *buffer, size_t size, size_t count, void *userdata);
+enum outcome answer_judge(struct attempt *a, CURLcode code);
+/* "bytes FIRST-LAST/SIZE", and of a refusal an asterisk in place of the range (RFC 9110, 14.4): *ret_first is
+ * the size then. 0 or -EINVAL. */
+int content_range_parse(const char *s, uint64_t *ret_first, uint64_t *ret_size);
+
 struct transfer_engine {
         sd_event *event;
-        struct http_engine *http;
+        struct lane lanes[BUDGET_CLASSES];
         struct sync *sync;
         struct ways_watch *watch;
         struct ways ways;
@@ -183,12 +240,19 @@ struct transfer_engine {
         struct transfer *transfers;
         bool on_fallback;
         struct inet_addr good; /* the address that worked last */
-        struct {               /* whether the port of the requests answers again */
+        struct {
+                struct endpoint to;
+                double until_ms;
+        } bad[MAX_BAD];
+        size_t next_bad;
+        int64_t opened_unix_ms; /* the port was seen open: what the daemon wrote before is no news */
+        struct {                /* whether the port of the requests answers again */
                 char *host;
                 uint16_t port;
                 sd_event_source *timer;
                 struct attempt attempt; /* without a transfer */
                 size_t next;
+                double delay_ms; /* before it is tried; longer each time the return was of no use */
         } back;
 };
 double engine_now_ms(void); /* CLOCK_BOOTTIME: a suspended machine's time counts */

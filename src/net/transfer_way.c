@@ -6,9 +6,12 @@
 #include "base/text.h"
 #include "base/timer.h"
 
+#include <math.h>
 #include <string.h>
 
-#define FIRST_RETURN_MS 5000.0
+#define FIRST_RETURN_MS   5000.0
+#define LONGEST_RETURN_MS 600000.0
+#define BAD_MS            60000.0
 
 /* ---- the order of endpoints ---- */
 
@@ -60,7 +63,32 @@ static bool is_failed(const struct transfer_engine *e)
 {
         const struct way_view *v = told(e);
 
-        return v && str_equal(v->state, "failed");
+        /* What was seen here since is newer. */
+        return v && str_equal(v->state, "failed") && e->ways.written_unix_ms > e->opened_unix_ms;
+}
+
+static bool is_bad(const struct transfer_engine *e, const struct endpoint *to)
+{
+        double now_ms = engine_now_ms();
+
+        for (size_t i = 0; i < MAX_BAD; i++)
+                if (e->bad[i].until_ms > now_ms && endpoint_equal(&e->bad[i].to, to))
+                        return true;
+        return false;
+}
+
+/* What failed lately comes after what did not, in either part in the order that it had. */
+static void put_bad_last(const struct transfer_engine *e, struct way_round *w)
+{
+        struct endpoint bad[MAX_CANDIDATES];
+        size_t good_count = 0, bad_count = 0;
+
+        for (size_t i = 0; i < w->count; i++)
+                if (is_bad(e, &w->list[i]))
+                        bad[bad_count++] = w->list[i];
+                else
+                        w->list[good_count++] = w->list[i];
+        memcpy(&w->list[good_count], bad, bad_count * sizeof(*bad));
 }
 
 void way_plan(struct transfer_engine *e, uint16_t port, const struct inet_addr *addresses, size_t count,
@@ -74,6 +102,7 @@ void way_plan(struct transfer_engine *e, uint16_t port, const struct inet_addr *
         *ret = (struct way_round){0};
         if (!may_fall_back) {
                 add(ret, own, n, port);
+                put_bad_last(e, ret);
                 return;
         }
         memcpy(all, own, n * sizeof(*own));
@@ -88,6 +117,7 @@ void way_plan(struct transfer_engine *e, uint16_t port, const struct inet_addr *
         add(ret, each, each_count, e->fallback_port);
         if (is_blocked)
                 add(ret, own, n, port);
+        put_bad_last(e, ret);
 }
 
 bool way_is_fallback(const struct transfer_engine *e, uint16_t port, const struct endpoint *to)
@@ -95,9 +125,17 @@ bool way_is_fallback(const struct transfer_engine *e, uint16_t port, const struc
         return to->port == e->fallback_port && to->port != port;
 }
 
+static void forget_bad(struct transfer_engine *e, const struct endpoint *to)
+{
+        for (size_t i = 0; i < MAX_BAD; i++)
+                if (endpoint_equal(&e->bad[i].to, to))
+                        e->bad[i].until_ms = 0;
+}
+
 void way_worked(struct transfer_engine *e, const char *host, uint16_t port, const struct endpoint *to)
 {
         e->good = to->address;
+        forget_bad(e, to);
         e->on_fallback = way_is_fallback(e, port, to);
         if (e->on_fallback)
                 watch_return(e, host, port);
@@ -105,10 +143,27 @@ void way_worked(struct transfer_engine *e, const char *host, uint16_t port, cons
                 way_stop(e);
 }
 
-void way_failed(struct transfer_engine *e, const struct endpoint *to)
+void way_failed(struct transfer_engine *e, const struct endpoint *to, const struct transfer *who)
 {
         if (inet_addr_equal(&e->good, &to->address))
                 e->good = (struct inet_addr){0};
+        if (!inet_addr_is_set(&to->address) || is_bad(e, to))
+                return;
+        e->bad[e->next_bad].to = *to;
+        e->bad[e->next_bad].until_ms = engine_now_ms() + BAD_MS;
+        e->next_bad = (e->next_bad + 1) % MAX_BAD;
+        /* Who waits for the connection that another was to make does not try the same again. */
+        for (struct transfer *t = e->transfers; t; t = t->next)
+                if (t != who && t->attempt && t->attempt->fd < 0 && !t->attempt->has_begun &&
+                        t->attempt->reached == HTTPS_STAGE_TCP && endpoint_equal(&t->attempt->to, to)) {
+                        attempt_stop(t);
+                        transfer_try_now(t);
+                }
+}
+
+void way_proved(struct transfer_engine *e)
+{
+        e->back.delay_ms = FIRST_RETURN_MS;
 }
 
 const struct way_view *way_cause(const struct transfer_engine *e)
@@ -126,7 +181,7 @@ static void end_try(struct transfer_engine *e)
 {
         if (!e->back.attempt.easy)
                 return;
-        http_engine_remove(e->http, e->back.attempt.easy);
+        http_engine_remove(lane_http(e, BUDGET_CONTROL), e->back.attempt.easy);
         attempt_undial(&e->back.attempt);
 }
 
@@ -141,6 +196,8 @@ static int on_return_time(sd_event_source *source, uint64_t usec, void *userdata
 static void return_all(struct transfer_engine *e)
 {
         e->on_fallback = false;
+        e->opened_unix_ms = clock_unix_ms();
+        e->back.delay_ms = fmin(fmax(e->back.delay_ms, FIRST_RETURN_MS) * 2, LONGEST_RETURN_MS);
         for (struct transfer *t = e->transfers, *next; t; t = next) {
                 next = t->next;
                 if (t->attempt && way_is_fallback(e, t->request.port, &t->attempt->to) &&
@@ -148,7 +205,7 @@ static void return_all(struct transfer_engine *e)
                         !t->request.body_path) {
                         attempt_stop(t);
                         transfer_try_now(t);
-                } else if (!t->attempt)
+                } else if (!t->attempt && t->retry_after_ms == 0)
                         transfer_try_now(t);
         }
 }
@@ -160,6 +217,10 @@ static void on_tried(CURL *easy, CURLcode code, void *userdata)
         (void)easy;
         attempt_undial(&e->back.attempt);
         if (code == CURLE_OK) {
+                for (size_t i = 0; i < MAX_BAD; i++)
+                        if (e->bad[i].to.port == e->back.port)
+                                e->bad[i].until_ms = 0;
+                e->good = e->back.attempt.to.address;
                 e->back.timer = sd_event_source_disable_unref(e->back.timer);
                 return_all(e);
                 return;
@@ -202,7 +263,7 @@ static void try_return(struct transfer_engine *e)
         curl_easy_setopt(easy, CURLOPT_CONNECT_ONLY, 1L);
         curl_easy_setopt(easy, CURLOPT_FRESH_CONNECT, 1L);
         curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, (long)TLS_PATIENCE_MS);
-        if (http_engine_add(e->http, easy, &h) < 0)
+        if (!lane_http(e, BUDGET_CONTROL) || http_engine_add(lane_http(e, BUDGET_CONTROL), easy, &h) < 0)
                 end_try(e);
         timer_arm(e->event, &e->back.timer, TRANSFER_RETURN_MS, on_return_time, e);
 }
@@ -214,7 +275,7 @@ static void watch_return(struct transfer_engine *e, const char *host, uint16_t p
         free(e->back.host);
         e->back.host = xstrdup(host);
         e->back.port = port;
-        timer_arm(e->event, &e->back.timer, FIRST_RETURN_MS, on_return_time, e);
+        timer_arm(e->event, &e->back.timer, fmax(e->back.delay_ms, FIRST_RETURN_MS), on_return_time, e);
 }
 
 void way_try_return_now(struct transfer_engine *e)

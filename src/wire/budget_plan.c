@@ -9,6 +9,7 @@
 #include <string.h>
 
 #define HIGHEST_RATE (UINT64_C(1) << 40)
+#define MOST_DIGITS  15
 
 static int parse_rate(const char *s, uint64_t *ret)
 {
@@ -19,14 +20,21 @@ static int parse_rate(const char *s, uint64_t *ret)
                 {"kB/s", 1e3}, {"MB/s", 1e6}};
         char *end;
         double number;
+        size_t digits;
 
         if (str_equal(s, "unlimited")) {
                 *ret = 0;
                 return 0;
         }
-        if (*s < '0' || *s > '9')
+        /* Digits with at most one point: strtod would take hexadecimal and exponents, too. */
+        digits = strspn(s, "0123456789");
+        if (digits == 0 || digits > MOST_DIGITS)
                 return -EINVAL;
+        if (s[digits] == '.')
+                digits += 1 + strspn(s + digits + 1, "0123456789");
         number = strtod(s, &end);
+        if (end != s + digits)
+                return -EINVAL;
         end += strspn(end, " ");
         for (size_t i = 0; i < ELEMENTS(units); i++)
                 if (str_equal(end, units[i].unit)) {
@@ -69,6 +77,8 @@ static int parse_item(const char *s, struct budget_plan *plan, bool *has_otherwi
         }
         if (*rest++ != '-' || !(rest = parse_minute(rest, &p.to_minute)) || *rest++ != ' ')
                 return -EINVAL;
+        if (p.from_minute == p.to_minute || p.from_minute == 24 * 60)
+                return -EINVAL; /* no minute is in it */
         if (plan->count == BUDGET_MAX_PERIODS)
                 return -E2BIG;
         if (parse_rate(rest + strspn(rest, " "), &p.bytes_per_second) < 0)
