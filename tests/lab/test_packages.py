@@ -206,6 +206,16 @@ def test_plane_starts(site):
     expect(all(is_active(plane, unit) for unit in DEBIANS_OWN), "and they go on")
 
 
+def test_the_plane_publishes_packages(site):
+    """With what its package depends on, in its unit's sandbox: reprepro and gpg are its children."""
+    plane = site.plane
+    (plane.path("/var/tmp") / site.newer_node_deb.name).write_bytes(site.newer_node_deb.read_bytes())
+    done = plane.run("gridplane", "package", "add", f"/var/tmp/{site.newer_node_deb.name}", check=False)
+    expect(done.returncode == 0, done.stdout, plane.journal("gridplane"))
+    items = json.loads(plane.run("gridplane", "package", "list", "--json").stdout)["items"]
+    expect([(item["package"], item["version"]) for item in items] == [("gridnode", site.newer)], items)
+
+
 def test_registration_starts_the_daemon(site):
     node, plane = site.node, site.plane
     node.write("/etc/gridnode/site.conf",
