@@ -10,8 +10,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/openat2.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #define FILE_MAXIMUM ((size_t)1 << 20)
 #define JOB          "updates"
@@ -28,8 +31,18 @@ void repository_done(struct repository *r)
         *r = (struct repository){0};
 }
 
-/* A plain file of at most FILE_MAXIMUM bytes, of that folder itself; it may be changed while it is read, and
- * then it does not parse. */
+/* A file below that folder, by links that stay below it, too (the identity's are such): the folder is not
+ * root's own, and what it links to elsewhere is not to be read by root. openat2(2). */
+static int open_beneath(int folder, const char *name)
+{
+        const struct open_how how = {.flags = O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC,
+                .resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS};
+
+        return (int)syscall(SYS_openat2, folder, name, &how, sizeof how);
+}
+
+/* A plain file of at most FILE_MAXIMUM bytes; it may be changed while it is read, and then it does not parse.
+ */
 static char *read_plain(const char *folder, const char *name, size_t *ret_length)
 {
         _cleanup_close_ int at = open(folder, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC), fd = -1;
@@ -39,7 +52,7 @@ static char *read_plain(const char *folder, const char *name, size_t *ret_length
         ssize_t n;
 
         if (at >= 0)
-                fd = openat(at, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+                fd = open_beneath(at, name);
         if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || st.st_size > (off_t)FILE_MAXIMUM)
                 return NULL;
         data = xcalloc(1, (size_t)st.st_size + 1);
