@@ -35,6 +35,7 @@ MASKED = ["apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", 
 CGROUP = pathlib.Path("/sys/fs/cgroup")
 WAIT_S = 20
 REBOOT_STATUS = 128 + 1  # what ends the first process of a namespace that reboots itself: SIGHUP, reboot(2)
+POWER_CUT_STATUS = 128 + 9  # somebody has killed it, and everything in it at once: it comes back as with its power
 
 # Keeps the overlay and the network while the machine boots, and boots it again when it reboots itself.
 OUTER = r"""
@@ -45,9 +46,9 @@ mount -t overlay -o "lowerdir=$staged:$root,upperdir=$folder/upper,workdir=$fold
 while :; do
         unshare -m -u -i -C -p -f --propagation private --kill-child=SIGKILL bash -c "$inner" boot "$folder/root" "$name"
         status=$?
-        [[ $status = %d ]] || exit "$status"
+        [[ $status = %d || $status = %d ]] || exit "$status"
 done
-""" % REBOOT_STATUS
+""" % (REBOOT_STATUS, POWER_CUT_STATUS)
 # Becomes the first process of the machine.
 INNER = r"""
 set -e
