@@ -134,9 +134,29 @@ static int on_tick(void *userdata)
 
 /* ---- running ---- */
 
+#define MAX_ENVIRONMENT 8
+
+/* apt's method cannot be told by apt's configuration: that comes when it has no right to open the node's key
+ * any more. */
+static char *add_root(const struct updater *u, const char *const *given, const char *ret[MAX_ENVIRONMENT])
+{
+        const char *root = u->repository.root;
+        _cleanup_free_ char *absolute = root ? realpath(root, NULL) : NULL;
+        char *variable = absolute ? xasprintf("GRIDNODE_ROOT=%s", absolute) : NULL;
+        size_t count = 0;
+
+        for (; given && given[count] && count < MAX_ENVIRONMENT - 2; count++)
+                ret[count] = given[count];
+        ret[count++] = variable;
+        ret[count] = NULL;
+        return variable;
+}
+
 static int run(struct updater *u, unsigned flags, const struct run_options *given,
         void (*line)(const char *, void *), void *userdata)
 {
+        const char *environment[MAX_ENVIRONMENT];
+        _cleanup_free_ char *variable = add_root(u, given->environment, environment);
         struct watch watch = {.u = u,
                 .may_be_ended = !(flags & UPDATER_CHANGES_SYSTEM),
                 .on_line = line,
@@ -145,6 +165,7 @@ static int run(struct updater *u, unsigned flags, const struct run_options *give
         struct error e = {0};
         int r;
 
+        o.environment = environment;
         o.log_fd = u->journal.log_fd;
         o.log_path = u->log_path;
         o.ends_with_us = watch.may_be_ended;

@@ -32,8 +32,7 @@ static void add_closed(struct text *t)
                     "Dir::Etc::preferencesparts \"/dev/null\";\n");
 }
 
-char *world_settings(
-        enum world_kind kind, const struct world *w, const struct repository *r, const char *cache)
+char *world_settings(enum world_kind kind, const struct world *w, const char *cache)
 {
         struct text t = {0};
 
@@ -63,15 +62,13 @@ char *world_settings(
                      "Dpkg::Progress-Fancy \"false\";\n"
                      "DPkg::Lock::Timeout \"60\";\n"
                      "DPkg::Options { \"--force-confdef\"; \"--force-confold\"; };\n");
-        if (r->root)
-                text_addf(&t, "Acquire::gridnode::Root \"%s\";\n", r->root);
         return text_take(&t);
 }
 
 static int write_files(enum world_kind kind, const struct repository *r, const char *suite, const char *cache,
         const struct world *w, struct error *ret_error)
 {
-        _cleanup_free_ char *settings = world_settings(kind, w, r, cache),
+        _cleanup_free_ char *settings = world_settings(kind, w, cache),
                             *sources = xasprintf("deb [signed-by=%s] gridnode://%s/debian %s main\n",
                                     r->keyring, r->host, suite);
         int result = file_save(w->sources, sources, strlen(sources), 0644, ret_error);

@@ -22,5 +22,4 @@ int world_make(enum world_kind kind, const struct update_place *p, const struct 
         const char *channel, struct world *ret, struct error *ret_error);
 void world_done(struct world *w);
 /* The settings as text, for the tests; the caller's. */
-char *world_settings(
-        enum world_kind kind, const struct world *w, const struct repository *r, const char *cache);
+char *world_settings(enum world_kind kind, const struct world *w, const char *cache);
