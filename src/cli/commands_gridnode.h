@@ -18,3 +18,4 @@ int cmd_events(struct session *s);
 int cmd_register(struct session *s);
 int cmd_renew(struct session *s);
 int cmd_config(struct session *s);
+int cmd_update(struct session *s);

@@ -37,6 +37,10 @@ struct settings {
         const char *etag;                          /* config */
         bool again;
         const char *sha256; /* fetch */
+        struct {
+                bool check, dry_run, download, now, cancel, history, no_reboot, no_wait;
+                const char *channel, *by;
+        } update;
         bool help, version;
 };
 
@@ -127,6 +131,17 @@ enum option_name {
         OPTION_SHA256,
         OPTION_TO_FILE,
         OPTION_DEADLINE,
+        OPTION_CHECK,
+        OPTION_DRY_RUN,
+        OPTION_DOWNLOAD,
+        OPTION_NOW,
+        OPTION_CANCEL,
+        OPTION_HISTORY,
+        OPTION_OFFER_AGAIN,
+        OPTION_NO_REBOOT,
+        OPTION_NO_WAIT,
+        OPTION_SUITE,
+        OPTION_BY,
         OPTION_HELP,
         OPTION_VERSION,
         OPTION_COUNT

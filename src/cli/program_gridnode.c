@@ -142,6 +142,19 @@ static const struct command commands[] = {
                 ROWS(OPTION_COUNT_OF, OPTION_FOLLOW, OPTION_JSON, OPTION_ROOT),
                 "The oldest first. With --json one object a line.",
                 "gridnode events --follow\tgo on with those to come"},
+        {"update", cmd_update, "update this node's software, or show how its update stands", "", 0, 0, COMPLETE_NOTHING,
+                NEEDS_NOTHING,
+                ROWS(OPTION_CHECK, OPTION_DRY_RUN, OPTION_DOWNLOAD, OPTION_NOW, OPTION_CANCEL, OPTION_HISTORY, OPTION_CSV,
+                        OPTION_OFFER_AGAIN, OPTION_NO_REBOOT, OPTION_NO_WAIT, OPTION_SUITE, OPTION_BY, OPTION_JSON, OPTION_ROOT),
+                "The node's own package first, then the security packages of the operating system, then a restart of the machine "
+                "when one of them needs it; all from the repository of the control plane and from nowhere else. A new version "
+                "that does not reach the control plane within 10 minutes is put back, and not offered again.\n\n"
+                "Without an option it shows the update that is under way, or the last one. It follows one until its end; an interrupt "
+                "ends the looking, not the update. While the way to the repository is blocked an update waits, and says why.\n\n"
+                "The daemon is asked, which updates by itself in the windows of the configuration. Where none runs, root may do the same.",
+                "gridnode update --check\twhat would change\n"
+                "gridnode update --now --no-reboot\tupdate, without a restart of the machine\n"
+                "gridnode update --history --csv\tthe last 30 days, for a spreadsheet"},
         {"help", cmd_help, "show the help of a command", "[COMMAND]", 0, 1, COMPLETE_COMMAND,
                 NEEDS_NOTHING,
                 ROWS(OPTION_HELP),

@@ -45,6 +45,35 @@ DEFINE_CLEANUP(struct control *, control_free);
 
 /* ---- requests ---- */
 
+static void read_update(struct json_reader *r, struct update_job *ret)
+{
+        const char *action = json_take_text(r, "action", 16);
+        const char *channel = json_take_optional_text(r, "channel", sizeof ret->channel - 1);
+        const char *by = json_take_optional_text(r, "by", sizeof ret->by - 1);
+
+        if (action && update_action_from_string(action, &ret->action) < 0)
+                json_reader_fail(r, "action", "is not check, dry-run, download or now");
+        if (channel && !update_channel_is_valid(channel))
+                json_reader_fail(r, "channel", "is not a channel's name: a-z, 0-9 and -");
+        str_copy(ret->channel, sizeof ret->channel, channel ? channel : "");
+        ret->again = json_take_optional_boolean(r, "again", false);
+        ret->reboot = json_take_optional_boolean(r, "reboot", true);
+        str_copy(ret->by, sizeof ret->by, by ? by : "local");
+        /* Root's side takes nothing else. */
+        for (char *c = ret->by; *c; c++)
+                if (*c < ' ' || *c > '~')
+                        *c = '?';
+}
+
+static void read_id(struct json_reader *r, char ret[WIRE_ID_MAXIMUM + 1])
+{
+        const char *id = json_take_optional_text(r, "id", WIRE_ID_MAXIMUM);
+
+        if (id && !wire_id_is_valid(id))
+                json_reader_fail(r, "id", "is no id");
+        str_copy(ret, WIRE_ID_MAXIMUM + 1, id ? id : "");
+}
+
 static void read_operation(struct json_reader *r, struct control_request *ret)
 {
         const char *op = json_take_text(r, "op", 32);
@@ -59,8 +88,19 @@ static void read_operation(struct json_reader *r, struct control_request *ret)
         } else if (str_equal(op, "diag")) {
                 ret->operation = CONTROL_DIAG;
                 ret->budget_s = json_take_optional_number(r, "budget_s", 0.1, 600, 5);
+        } else if (str_equal(op, "update")) {
+                ret->operation = CONTROL_UPDATE;
+                read_update(r, &ret->job);
+        } else if (str_equal(op, "update.cancel")) {
+                ret->operation = CONTROL_UPDATE_CANCEL;
+                read_id(r, ret->id);
+        } else if (str_equal(op, "update.history")) {
+                ret->operation = CONTROL_UPDATE_HISTORY;
+                ret->count =
+                        json_take_optional_integer(r, "count", 1, CONTROL_EVENTS_MAX, CONTROL_EVENTS_DEFAULT);
         } else {
-                json_reader_fail(r, "op", "is not status, events or diag");
+                json_reader_fail(
+                        r, "op", "is not status, events, diag, update, update.cancel or update.history");
         }
 }
 

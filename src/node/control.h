@@ -1,12 +1,17 @@
 /* The control socket (RUN/control.sock, 0660, group gridnode): one JSON object a line each way. A request is
- * {"op":"status"}, {"op":"events","count":50,"follow":false} or {"op":"diag","budget_s":5} and is answered by
- * lines with {"status":{…}}, {"event":{…}}, {"report":{…}}, {"progress":"…"}, and last {"done":true} or
+ * {"op":"status"}, {"op":"events","count":50,"follow":false}, {"op":"diag","budget_s":5},
+ * {"op":"update","action":"now","again":false,"reboot":true,"channel":"stable","by":"local:anna"} (it is
+ * begun, and its job told; UPDATE/state.json says how it stands), {"op":"update.cancel","id":"u-…"} or
+ * {"op":"update.history","count":50}, and is answered by
+ * lines with {"status":{…}}, {"event":{…}}, {"report":{…}}, {"job":{…}}, {"update":{…}}, and last
+ * {"done":true} or
  * {"error":{"code","text","number"}}, number being the errno. Requests of one client are answered one after
  * the other. At most 32 clients, a line of 4 KiB from each; one that leaves 8 MiB unread, or reads nothing
  * for 30 s, is dropped. */
 #pragma once
 
 #include "base/error.h"
+#include "wire/update.h"
 
 #include <jansson.h>
 #include <stdbool.h>
@@ -15,12 +20,21 @@
 struct control; /* opaque */
 struct control_client;
 
-enum control_operation { CONTROL_STATUS, CONTROL_EVENTS, CONTROL_DIAG };
+enum control_operation {
+        CONTROL_STATUS,
+        CONTROL_EVENTS,
+        CONTROL_DIAG,
+        CONTROL_UPDATE,
+        CONTROL_UPDATE_CANCEL,
+        CONTROL_UPDATE_HISTORY
+};
 struct control_request {
         enum control_operation operation;
-        int64_t count;   /* events: 1 to 1000, 50 unless told */
-        bool follow;     /* events */
-        double budget_s; /* diag: 0.1 to 600, 5 unless told */
+        int64_t count;                /* events and history: 1 to 1000, 50 unless told */
+        bool follow;                  /* events */
+        double budget_s;              /* diag: 0.1 to 600, 5 unless told */
+        struct update_job job;        /* update; without its id, and channel "" for the configuration's */
+        char id[WIRE_ID_MAXIMUM + 1]; /* update.cancel; "": the one that is under way */
 };
 int control_request_parse(
         const char *line, size_t length, struct control_request *ret, struct error *ret_error);

@@ -199,6 +199,10 @@ static int new_parts(struct daemon *d, struct error *ret_error)
         if (r >= 0)
                 r = reach_new(d, &d->reach);
         if (r >= 0)
+                r = updater_new(d, &d->updater);
+        if (r >= 0)
+                r = selftest_new(d, &d->selftest);
+        if (r >= 0)
                 r = netwatch_new(d->event, on_network_change, d, &d->netwatch);
         if (r < 0)
                 return error_set(ret_error, -r, "daemon.parts", "cannot set up: %s", strerror(-r));
@@ -211,6 +215,8 @@ static void free_parts(struct daemon *d)
         netwatch_free(d->netwatch);
         tools_free(d->tools);
         d->configurer = configurer_free(d->configurer);
+        d->updater = updater_free(d->updater);
+        d->selftest = selftest_free(d->selftest);
         d->reach = reach_free(d->reach);
         d->ways = ways_keeper_free(d->ways);
         d->watch = watch_free(d->watch);

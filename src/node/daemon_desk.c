@@ -1,4 +1,4 @@
-/* Who asks at the control socket: status, events (and those to come), a diagnosis. */
+/* Who asks at the control socket: status, events (and those to come), a diagnosis, updates. */
 #include "node/daemon_internal.h"
 
 #include "base/alloc.h"
@@ -98,6 +98,11 @@ static void on_request(struct control_client *c, const struct control_request *r
         case CONTROL_DIAG:
                 answer_diag(k, c, r);
                 break;
+        case CONTROL_UPDATE:
+        case CONTROL_UPDATE_CANCEL:
+        case CONTROL_UPDATE_HISTORY:
+                updater_request(k->daemon->updater, c, r);
+                break;
         }
 }
 
@@ -107,6 +112,7 @@ static void on_gone(struct control_client *c, void *userdata)
 
         remove_follower(k, c);
         watch_forget_asker(k->daemon->watch, c);
+        updater_forget_asker(k->daemon->updater, c);
 }
 
 int desk_new(struct daemon *d, struct desk **ret, struct error *ret_error)

@@ -49,8 +49,10 @@ struct daemon {
         struct watch *watch;           /* daemon_watch.c: probes, diagnoses, events */
         struct configurer *configurer; /* daemon_config.c */
         struct ways_keeper *ways;      /* daemon_ways.c: what those who transfer need of the daemon */
-        struct reach *reach; /* daemon_reach.c: the channel, its addresses, the clock, the certificate */
-        struct desk *desk;   /* daemon_desk.c: who asks at the control socket */
+        struct reach *reach;     /* daemon_reach.c: the channel, its addresses, the clock, the certificate */
+        struct updater *updater; /* daemon_update.c: when updates begin, what is told of them */
+        struct selftest *selftest; /* daemon_selftest.c */
+        struct desk *desk;         /* daemon_desk.c: who asks at the control socket */
 };
 
 double daemon_now_ms(const struct daemon *d); /* CLOCK_MONOTONIC, of the loop's turn */
@@ -68,6 +70,9 @@ void daemon_refuse(struct daemon *d, const struct error *e);
 /* Stores the report (may be NULL) and the events, tells those who follow, and has the outbox sent. Events
  * that a full disk does not take are kept in memory and tried again. */
 void daemon_record(struct daemon *d, struct wire_report *report, struct wire_event *events, size_t count);
+/* One event, and a small value of the store that says that it was told: both or neither. -errno: neither, and
+ * the caller tries again later. */
+int daemon_record_noting(struct daemon *d, struct wire_event *event, const char *name, const char *value);
 /* One event of the daemon's own. `diagnosis` may be NULL (borrowed). */
 void daemon_tell(struct daemon *d, const char *name, enum wire_severity severity, const char *service,
         const json_t *diagnosis, const char *format, ...) __attribute__((format(printf, 6, 7)));
@@ -114,7 +119,22 @@ struct configurer *configurer_free(struct configurer *c);
 void configurer_start(struct configurer *c); /* applies the last good one, or the site file's LANs */
 void configurer_notice(struct configurer *c, const void *payload, size_t length);
 void configurer_network_changed(struct configurer *c);
+/* The last one that was found good; version 0: none. Borrowed. */
+const struct wire_config *configurer_good(const struct configurer *c);
 json_t *configurer_view(const struct configurer *c); /* {"version","state","error","warnings"} */
+
+int updater_new(struct daemon *d, struct updater **ret);
+struct updater *updater_free(struct updater *u);
+/* CONTROL_UPDATE, _CANCEL and _HISTORY: answered now or later. */
+void updater_request(struct updater *u, struct control_client *c, const struct control_request *r);
+void updater_forget_asker(struct updater *u, const struct control_client *c);
+json_t *updater_view(const struct updater *u);          /* update_state_to_json without log; NULL: none yet */
+json_t *updater_schedule_view(const struct updater *u); /* {"windows","next","ends","manual",…} */
+
+/* Whether this daemon is fit: what a new version is judged by. */
+int selftest_new(struct daemon *d, struct selftest **ret);
+struct selftest *selftest_free(struct selftest *t);
+json_t *selftest_view(struct selftest *t); /* {"ok", "error"} */
 
 int desk_new(struct daemon *d, struct desk **ret, struct error *ret_error);
 struct desk *desk_free(struct desk *k);

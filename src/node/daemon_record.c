@@ -19,6 +19,7 @@ static void copy_event(struct wire_event *to, const struct wire_event *from)
         to->message = xstrdup(from->message);
         to->service = xstrdup(from->service);
         to->diagnosis = from->diagnosis ? json_deep_copy(from->diagnosis) : NULL;
+        to->update = from->update ? json_deep_copy(from->update) : NULL;
 }
 
 static void remove_unstored(struct daemon *d, size_t index)
@@ -137,6 +138,29 @@ static void add_new(struct daemon *d, struct wire_report *report, struct wire_ev
         }
 }
 
+static void announce(struct daemon *d, const struct wire_event *e)
+{
+        log_event(level_of(e->severity), e->message, "event", e->name, "service", e->service, NULL);
+        if (d->desk)
+                desk_event(d->desk, e);
+}
+
+int daemon_record_noting(struct daemon *d, struct wire_event *event, const char *name, const char *value)
+{
+        struct error e = {0};
+        int r = store_add_noting(d->store, event, name, value, daemon_unix_ms(), &e);
+
+        if (r < 0) {
+                log_event(LOG_LEVEL_ERROR, "an event cannot be stored now; it is tried again", "event",
+                        event->name, "reason", e.text, NULL);
+                return r;
+        }
+        announce(d, event);
+        if (d->channel)
+                channel_outbox_changed(d->channel);
+        return 0;
+}
+
 void daemon_record(struct daemon *d, struct wire_report *report, struct wire_event *events, size_t count)
 {
         struct error e = {0};
@@ -145,12 +169,8 @@ void daemon_record(struct daemon *d, struct wire_report *report, struct wire_eve
                 keep(d, events, count, &e);
         else if (count > 0 || report)
                 add_new(d, report, events, count);
-        for (size_t i = 0; i < count; i++) {
-                log_event(level_of(events[i].severity), events[i].message, "event", events[i].name, "service",
-                        events[i].service, NULL);
-                if (d->desk)
-                        desk_event(d->desk, &events[i]);
-        }
+        for (size_t i = 0; i < count; i++)
+                announce(d, &events[i]);
         if (d->channel)
                 channel_outbox_changed(d->channel);
 }

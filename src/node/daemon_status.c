@@ -99,7 +99,7 @@ json_t *status_build(struct daemon *d)
         static const char *const jobs[] = {"updates", "images", "logs"};
         const struct node_settings *s = d->settings;
         json_t *services = json_array(), *job_list = json_array(), *j;
-        json_t *last = watch_last_diagnosis(d->watch);
+        json_t *last = watch_last_diagnosis(d->watch), *update = updater_view(d->updater);
 
         for (size_t i = 0; i < s->profile->service_count; i++)
                 json_array_append_new(services, build_service(d, i));
@@ -114,6 +114,10 @@ json_t *status_build(struct daemon *d)
         json_object_set_new(j, "services", services);
         json_object_set_new(j, "jobs", job_list);
         json_object_set_new(j, "configuration", configurer_view(d->configurer));
+        json_object_set_new(j, "self_test", selftest_view(d->selftest));
+        json_object_set_new(j, "update", update ? update : json_null());
+        json_object_set_new(j, "update_schedule", updater_schedule_view(d->updater));
+        json_object_set_new(j, "transfers", ways_transfers(d->ways));
         json_object_set_new(j, "waiting_records", json_integer(store_waiting(d->store)));
         json_object_set_new(j, "tools_running", json_integer((json_int_t)tools_running(d->tools)));
         json_object_set_new(j, "certificate_end", time_or_null(reach_certificate_end(d->reach) * 1000));

@@ -233,6 +233,7 @@ static char *event_text(const struct wire_event *e)
                 return text;
         free(text);
         small.diagnosis = NULL;
+        small.update = NULL;
         return to_text(wire_event_to_json(&small));
 }
 
@@ -328,8 +329,25 @@ static int insert_all(struct store *s, const struct addition *a, int round, stru
         return r == 0 ? store_trim_history(s, counts, ret_error) : r;
 }
 
+/* A small value that is stored in the same transaction. */
+struct note {
+        const char *name, *value;
+};
+
+static int set_value(struct store *s, const char *name, const char *value, struct error *ret_error)
+{
+        static const char remove[] = "DELETE FROM value WHERE name = ?";
+        static const char set[] = "INSERT INTO value(name, value) VALUES(?, ?)"
+                                  " ON CONFLICT(name) DO UPDATE SET value = excluded.value"
+                                  " WHERE value <> excluded.value";
+
+        return value ? db_run(s->db, ret_error, set, "ss", name, value)
+                     : db_run(s->db, ret_error, remove, "s", name);
+}
+
 static int add_once(struct store *s, const struct wire_report *report, const struct wire_event *events,
-        size_t event_count, int64_t now_unix_ms, int round, int64_t *ret_seq, struct error *ret_error)
+        size_t event_count, const struct note *note, int64_t now_unix_ms, int round, int64_t *ret_seq,
+        struct error *ret_error)
 {
         struct store_counts counts = s->counts;
         struct store_dropped dropped = {0};
@@ -346,6 +364,8 @@ static int add_once(struct store *s, const struct wire_report *report, const str
                 r = insert_all(s, &a, round, &counts, &dropped, ret_error);
         if (r == 0)
                 r = store_record_dropped(s, &dropped, now_unix_ms, &counts, ret_error);
+        if (r == 0 && note)
+                r = set_value(s, note->name, note->value, ret_error);
         addition_done(&a);
         if (r < 0) {
                 db_rollback(s->db);
@@ -366,8 +386,8 @@ static void find_room(struct store *s)
         db_query(s->db, NULL, NULL, NULL, "PRAGMA wal_checkpoint(RESTART)", "");
 }
 
-int store_add(struct store *s, struct wire_report *report, struct wire_event *events, size_t event_count,
-        int64_t now_unix_ms, struct error *ret_error)
+static int add(struct store *s, struct wire_report *report, struct wire_event *events, size_t event_count,
+        const struct note *note, int64_t now_unix_ms, struct error *ret_error)
 {
         int64_t seq = 0;
         int r = -ENOSPC;
@@ -377,7 +397,7 @@ int store_add(struct store *s, struct wire_report *report, struct wire_event *ev
         for (int round = 0; r == -ENOSPC && round < ROUNDS; round++) {
                 if (round > 0)
                         find_room(s);
-                r = add_once(s, report, events, event_count, now_unix_ms, round, &seq, ret_error);
+                r = add_once(s, report, events, event_count, note, now_unix_ms, round, &seq, ret_error);
         }
         if (r < 0)
                 return r;
@@ -393,6 +413,20 @@ int store_add(struct store *s, struct wire_report *report, struct wire_event *ev
                         events[i].report_seq = report->seq;
         }
         return 0;
+}
+
+int store_add(struct store *s, struct wire_report *report, struct wire_event *events, size_t event_count,
+        int64_t now_unix_ms, struct error *ret_error)
+{
+        return add(s, report, events, event_count, NULL, now_unix_ms, ret_error);
+}
+
+int store_add_noting(struct store *s, struct wire_event *event, const char *name, const char *value,
+        int64_t now_unix_ms, struct error *ret_error)
+{
+        const struct note note = {name, value};
+
+        return add(s, NULL, event, 1, &note, now_unix_ms, ret_error);
 }
 
 /* ---- sending ---- */
@@ -510,17 +544,12 @@ json_t *store_events(struct store *s, size_t maximum, struct error *ret_error)
 
 int store_set(struct store *s, const char *name, const char *value, struct error *ret_error)
 {
-        static const char remove[] = "DELETE FROM value WHERE name = ?";
-        static const char set[] = "INSERT INTO value(name, value) VALUES(?, ?)"
-                                  " ON CONFLICT(name) DO UPDATE SET value = excluded.value"
-                                  " WHERE value <> excluded.value";
         int r = -ENOSPC;
 
         for (int round = 0; r == -ENOSPC && round < 2; round++) {
                 if (round > 0)
                         find_room(s);
-                r = value ? db_run(s->db, ret_error, set, "ss", name, value)
-                          : db_run(s->db, ret_error, remove, "s", name);
+                r = set_value(s, name, value, ret_error);
         }
         return r;
 }

@@ -31,6 +31,10 @@ const char *store_epoch(const struct store *s); /* made with the database */
 int store_add(struct store *s, struct wire_report *report, struct wire_event *events, size_t event_count,
         int64_t now_unix_ms, struct error *ret_error);
 
+/* The same, and a small value with it, as store_set does: both or neither are there after a crash. */
+int store_add_noting(struct store *s, struct wire_event *event, const char *name, const char *value,
+        int64_t now_unix_ms, struct error *ret_error);
+
 /* What is to be sent, in order: items with seq > `after`, at most `maximum`. `topic_kind` is TOPIC_EVENT or
  * TOPIC_REPORT; the payload is ready to send. What the callback returns other than 0 ends it and is returned.
  */

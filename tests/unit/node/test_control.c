@@ -59,6 +59,10 @@ static void on_request(struct control_client *c, const struct control_request *r
                 error_set(&e, EBUSY, "diagnosis.busy", "one runs already: \xff");
                 control_end(c, &e);
                 break;
+        case CONTROL_UPDATE:
+        case CONTROL_UPDATE_CANCEL:
+        case CONTROL_UPDATE_HISTORY:
+                fail();
         }
 }
 
@@ -179,11 +183,48 @@ static void test_requests(void **state)
         }
 }
 
+static struct control_request parsed(const char *text)
+{
+        struct control_request r;
+        struct error e = {0};
+
+        if (control_request_parse(text, strlen(text), &r, &e) < 0)
+                fail_msg("%s", e.text);
+        return r;
+}
+
+static void test_requests_of_updates(void **state)
+{
+        struct control_request r = parsed("{\"op\":\"update\",\"action\":\"dry-run\"}");
+
+        (void)state;
+        assert_int_equal(r.operation, CONTROL_UPDATE);
+        assert_int_equal(r.job.action, UPDATE_DRY_RUN);
+        assert_true(r.job.reboot && !r.job.again);
+        assert_string_equal(r.job.channel, "");
+        assert_string_equal(r.job.by, "local");
+        assert_string_equal(r.job.id, "");
+        r = parsed("{\"op\":\"update\",\"action\":\"now\",\"again\":true,\"reboot\":false,\"channel\":"
+                   "\"testing\","
+                   "\"by\":\"J\\u00fcrg\\u0007\"}");
+        assert_true(!r.job.reboot && r.job.again);
+        assert_string_equal(r.job.channel, "testing");
+        assert_string_equal(r.job.by, "J??rg?");
+        r = parsed("{\"op\":\"update.cancel\",\"id\":\"u-4kq8x0c2m7r1tz9w\"}");
+        assert_int_equal(r.operation, CONTROL_UPDATE_CANCEL);
+        assert_string_equal(r.id, "u-4kq8x0c2m7r1tz9w");
+        assert_string_equal(parsed("{\"op\":\"update.cancel\"}").id, "");
+        r = parsed("{\"op\":\"update.history\",\"count\":3}");
+        assert_int_equal(r.operation, CONTROL_UPDATE_HISTORY);
+        assert_int_equal(r.count, 3);
+}
+
 static void test_bad_requests(void **state)
 {
         static const char *const cases[][2] = {
                 {"{}", "request: member 'op' is missing"},
-                {"{\"op\":\"reboot\"}", "request: member 'op' is not status, events or diag"},
+                {"{\"op\":\"reboot\"}", "request: member 'op' is not status, events, diag, update, "
+                                        "update.cancel or update.history"},
                 {"{\"op\":7}", "request: member 'op' is not a text"},
                 {"{\"op\":\"status\",\"count\":1}", "request: member 'count' is not known here"},
                 {"{\"op\":\"events\",\"count\":0}", "request: member 'count' is 0, not between 1 and 1000"},
@@ -192,6 +233,18 @@ static void test_bad_requests(void **state)
                 {"{\"op\":\"events\",\"follow\":1}", "request: member 'follow' is not true or false"},
                 {"{\"op\":\"diag\",\"budget_s\":0}",
                         "request: member 'budget_s' is 0, not between 0.1 and 600"},
+                {"{\"op\":\"update\"}", "request: member 'action' is missing"},
+                {"{\"op\":\"update\",\"action\":\"install\"}",
+                        "request: member 'action' is not check, dry-run, download or now"},
+                {"{\"op\":\"update\",\"action\":\"now\",\"channel\":\"../x\"}",
+                        "request: member 'channel' is not a channel's name: a-z, 0-9 and -"},
+                {"{\"op\":\"update\",\"action\":\"now\",\"id\":\"u-1\"}",
+                        "request: member 'id' is not known here"},
+                {"{\"op\":\"update\",\"action\":\"now\",\"again\":1}",
+                        "request: member 'again' is not true or false"},
+                {"{\"op\":\"update.cancel\",\"id\":\"../x\"}", "request: member 'id' is no id"},
+                {"{\"op\":\"update.history\",\"count\":0}",
+                        "request: member 'count' is 0, not between 1 and 1000"},
                 {"[]", "request: no JSON object"},
         };
 
@@ -571,6 +624,7 @@ int main(void)
 {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_requests),
+                cmocka_unit_test(test_requests_of_updates),
                 cmocka_unit_test(test_bad_requests),
                 cmocka_unit_test(test_answers),
                 cmocka_unit_test(test_in_pieces_and_in_one),

@@ -53,6 +53,10 @@ static void on_request(struct control_client *c, const struct control_request *r
                 error_set(&e, EBUSY, "diagnosis.busy", "one runs already");
                 control_end(c, &e);
                 break;
+        case CONTROL_UPDATE:
+        case CONTROL_UPDATE_CANCEL:
+        case CONTROL_UPDATE_HISTORY:
+                fail();
         }
 }
 

@@ -11,6 +11,7 @@
 
 #include <cmocka.h>
 
+#include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
@@ -177,6 +178,48 @@ static void test_what_is_too_large_goes_in_short(void **state)
         store_close(s);
 }
 
+/* An event and the note that it was told. */
+static void test_event_with_its_note(void **state)
+{
+        struct store *s = open_store(NULL);
+        _cleanup_free_ char *value = NULL, *kept = NULL, *long_one = xcalloc(WIRE_EVENT_MAXIMUM + 1, 1);
+        struct wire_event event = make_event(WIRE_INFO, "started"), bad;
+
+        (void)state;
+        assert_int_equal(store_add_noting(s, &event, "update.told", "one", NOW, NULL), 0);
+        assert_true(event.seq > 0);
+        assert_string_equal(value = store_get(s, "update.told"), "one");
+        /* What cannot be stored is not noted either. */
+        memset(long_one, 'x', WIRE_EVENT_MAXIMUM);
+        bad = make_event(WIRE_INFO, long_one);
+        assert_int_equal(store_add_noting(s, &bad, "update.told", "two", NOW, NULL), -EFBIG);
+        assert_string_equal(kept = store_get(s, "update.told"), "one");
+        assert_int_equal(store_waiting(s), 1);
+        store_close(s);
+}
+
+static void test_update_that_is_too_large_goes_without(void **state)
+{
+        struct store *s = open_store(NULL);
+        struct wire_event event = make_event(WIRE_INFO, "completed"), back;
+        _cleanup_free_ char *log = xcalloc(WIRE_EVENT_MAXIMUM + 1, 1);
+        struct collected *c = xcalloc(1, sizeof *c);
+
+        (void)state;
+        memset(log, 'x', WIRE_EVENT_MAXIMUM);
+        event.update = json_pack("{s:s}", "log", log);
+        assert_int_equal(store_add(s, NULL, &event, 1, NOW, NULL), 0);
+        json_decref(event.update);
+        collect(s, c);
+        back = parse_event(c->payloads.items[0]);
+        assert_string_equal(back.message, "completed");
+        assert_null(back.update);
+        wire_event_done(&back);
+        strv_done(&c->payloads);
+        free(c);
+        store_close(s);
+}
+
 static void test_values(void **state)
 {
         struct store *s = open_store(NULL);
@@ -323,6 +366,8 @@ int main(void)
                 TEST(test_numbers_are_never_used_again),
                 TEST(test_a_clock_that_jumps_back_changes_no_order),
                 TEST(test_what_is_too_large_goes_in_short),
+                TEST(test_event_with_its_note),
+                TEST(test_update_that_is_too_large_goes_without),
                 TEST(test_values),
                 TEST(test_a_damaged_database_is_put_aside),
                 TEST(test_a_folder_that_is_not_there),
