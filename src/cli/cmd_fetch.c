@@ -8,15 +8,18 @@
 #include "base/alloc.h"
 #include "base/cleanup.h"
 #include "base/json.h"
+#include "base/paths.h"
 #include "base/text.h"
 #include "node/transfers.h"
 
 #include <errno.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/stat.h>
 #include <sysexits.h>
 
-#define NO_WAY_MS 60000.0
+#define NO_WAY_MS      60000.0
+#define LEAST_A_SECOND 256 /* bytes: below that, nobody is served */
 
 struct fetch {
         struct session *session;
@@ -123,6 +126,7 @@ static int start(struct fetch *f, struct error *ret_error)
         /* By hand, somebody waits in front of it: a way that is closed is told after a minute. */
         if (r.deadline_ms <= 0)
                 r.no_way_ms = NO_WAY_MS;
+        r.minimum_bytes_per_second = LEAST_A_SECOND;
         return transfer_start(node_transfers_engine(f->transfers), &r, &h, &t, ret_error);
 }
 
@@ -146,10 +150,17 @@ static int run(struct fetch *f, const struct node_settings *n, struct error *ret
 
 static void name_files(struct fetch *f)
 {
-        const char *output = f->session->settings.output_path, *slash = strrchr(f->path, '/');
+        const char *output = f->session->settings.output_path, *slash;
+        _cleanup_free_ char *name = xstrndup(f->path, strcspn(f->path, "?#"));
+        struct stat st;
 
-        f->output = xstrdup(output ? output : slash[1] ? slash + 1 : "index");
-        f->output[output ? strlen(f->output) : strcspn(f->output, "?")] = '\0';
+        slash = strrchr(name, '/');
+        slash = slash && slash[1] && !str_equal(slash, "/.") && !str_equal(slash, "/..") ? slash + 1
+                                                                                         : "index";
+        if (output && stat(output, &st) == 0 && S_ISDIR(st.st_mode))
+                f->output = path_join(output, slash);
+        else
+                f->output = xstrdup(output ? output : slash);
         f->partial = xasprintf("%s.part", f->output);
         f->validator = xasprintf("%s.part.validator", f->output);
 }

@@ -185,9 +185,14 @@ static int on_socket(CURL *easy, curl_socket_t fd, int what, void *userdata, voi
 static int on_timeout(sd_event_source *source, uint64_t usec, void *userdata)
 {
         struct http_engine *e = userdata;
+        /* libcurl goes on reading from here, too, where there was more than it takes at once. */
+        double wait_ms = e->on_turn ? e->on_turn(e->turn_userdata) : 0;
         int running;
 
-        (void)source, (void)usec;
+        (void)usec;
+        if (wait_ms > 0 && sd_event_source_set_time_relative(source, (uint64_t)(wait_ms * 1000)) >= 0 &&
+                sd_event_source_set_enabled(source, SD_EVENT_ONESHOT) >= 0)
+                return 0;
         curl_multi_socket_action(e->multi, CURL_SOCKET_TIMEOUT, 0, &running);
         report_done(e);
         return 0;

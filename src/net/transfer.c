@@ -298,7 +298,8 @@ static int on_deadline(sd_event_source *source, uint64_t usec, void *userdata)
         (void)source, (void)usec;
         if (t->file.is_finishing)
                 return 0; /* it is all there */
-        if (t->view.failure.number && !t->attempt)
+        t->rounds++;
+        if (t->view.failure.number)
                 round_tell(t);
         if (!t->view.failure.number)
                 transfer_fail(t, "http", ETIMEDOUT, "transfer.deadline", false,
@@ -357,6 +358,7 @@ void transfer_moved(struct transfer *t, size_t bytes, bool is_wanted)
         if (is_wanted) {
                 count_alive(t, bytes, now_ms);
                 t->rounds = 0;
+                t->whole.number = 0;
         }
         lane_moved(t->engine, t->request.priority, bytes, now_ms);
         tell(t, false);

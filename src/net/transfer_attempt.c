@@ -14,6 +14,7 @@
 #include <time.h>
 
 #define BUFFER_BYTES  65536L
+#define LEAST_BUFFER  1024
 #define LEAST_RECEIVE 16384
 
 /* ---- dialling ---- */
@@ -180,6 +181,13 @@ static void add_date(struct attempt *a)
                 add_header(a, xasprintf("If-Modified-Since: %s", date));
 }
 
+/* libcurl fills its buffer up to a hundred times before it returns to the loop, as long as there is something
+ * to read: by a near server, that is what a budget is overdrawn by. */
+static long buffer_bytes(uint64_t limit)
+{
+        return limit ? (long)fmin(fmax((double)limit / 4 / 100, LEAST_BUFFER), BUFFER_BYTES) : BUFFER_BYTES;
+}
+
 static void apply_request(struct attempt *a)
 {
         const struct transfer_request *r = &a->transfer->request;
@@ -204,7 +212,7 @@ static void apply_request(struct attempt *a)
         curl_easy_setopt(c, CURLOPT_HTTPHEADER, a->headers);
         curl_easy_setopt(c, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_2TLS);
         curl_easy_setopt(c, CURLOPT_PIPEWAIT, 1L);
-        curl_easy_setopt(c, CURLOPT_BUFFERSIZE, BUFFER_BYTES);
+        curl_easy_setopt(c, CURLOPT_BUFFERSIZE, buffer_bytes(a->limit));
         curl_easy_setopt(c, CURLOPT_WRITEFUNCTION, answer_take_body);
         curl_easy_setopt(c, CURLOPT_WRITEDATA, a);
         /* A connection of before may be dead without anybody knowing. */
@@ -310,8 +318,7 @@ void attempt_tick(struct transfer *t, double now_ms)
 
         if (a->reached == HTTPS_STAGE_TCP && a->fd >= 0 && now_ms - a->began_ms > tcp_patience_ms(t) &&
                 !is_connected(a->fd))
-                end_by(t, HTTPS_STAGE_TCP, "tcp.timeout",
-                        xasprintf("no answer to SYN within %.1f s", tcp_patience_ms(t) / 1000));
+                end_by(t, HTTPS_STAGE_TCP, "tcp.timeout", xstrdup("no answer to SYN"));
         else if (transfer_has_no_way(t, now_ms))
                 end_by(t, stage_now(a), "transfer.cut",
                         t->alive_bytes ? xasprintf("slower than %llu bytes/s for %.0f s",

@@ -90,6 +90,11 @@ void round_tell(struct transfer *t)
         struct transfer_failure *f = &t->view.failure;
         struct text all = {0};
 
+        if (t->round.next < t->round.count && t->rounds > 1 && t->whole.number) {
+                /* This round is not over: the one before says more. */
+                *f = t->whole;
+                return;
+        }
         if (t->tried_count + (t->dns_text[0] != '\0') < 2 || t->engine->proxy)
                 return;
         for (size_t i = 0; i < t->tried_count; i++)
@@ -105,4 +110,5 @@ void round_tell(struct transfer *t)
         str_copy(f->text, sizeof(f->text), text_string(&all));
         text_done(&all);
         add_cause(t);
+        t->whole = *f;
 }

@@ -147,7 +147,7 @@ void lanes_free(struct transfer_engine *e);
 #define MAX_TRIED 8
 struct tried { /* of a round: what failed, and how */
         struct endpoint to;
-        char stage[8], reason[160];
+        char stage[8], reason[256];
         bool is_told;
 };
 
@@ -163,8 +163,9 @@ struct transfer {
         struct attempt *attempt; /* NULL: none */
         struct tried tried[MAX_TRIED];
         size_t tried_count;
-        unsigned rounds;    /* that ended without a byte, since one came */
-        char dns_text[200]; /* why the name could not be looked up; "": it could */
+        struct transfer_failure whole; /* what the last one of those said that was tried to its end */
+        unsigned rounds;               /* that ended without a byte, since one came */
+        char dns_text[200];            /* why the name could not be looked up; "": it could */
         struct inet_addr addresses[RESOLVER_MAX_ADDRESSES];
         size_t address_count;
         sd_event_source *tick, *wait, *deadline;
