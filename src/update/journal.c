@@ -136,14 +136,16 @@ static void change(
         struct journal *j, enum update_step_name step, enum update_step_state state, const char *text)
 {
         struct update_step *s = &j->state.steps[step];
+        bool is_new = s->state != state || !str_equal(s->text, text);
 
         if (s->from_unix_ms == 0)
                 s->from_unix_ms = clock_unix_ms();
         s->to_unix_ms = state == STEP_RUNNING || state == STEP_WAITING ? 0 : clock_unix_ms();
         s->state = state;
         str_copy(s->text, sizeof s->text, text);
-        journal_log(j, "step %s %s%s%s", update_step_to_string(step), update_step_state_to_string(state),
-                text[0] ? ": " : "", text);
+        if (is_new)
+                journal_log(j, "step %s %s%s%s", update_step_to_string(step),
+                        update_step_state_to_string(state), text[0] ? ": " : "", text);
         journal_save(j);
 }
 
