@@ -1,7 +1,9 @@
 /* gridnode status: the console's lines, the jobs, the last diagnosis. */
 #include "cli/commands_gridnode.h"
 #include "cli/daemon_ask.h"
+#include "cli/progress.h"
 #include "cli/terminal.h"
+#include "cli/update_show.h"
 
 #include "base/cleanup.h"
 #include "base/text.h"
@@ -137,7 +139,92 @@ static void write_service(const json_t *status, const char *title, const char *j
         text_done(&t);
 }
 
+/* ---- updates and transfers ---- */
+
+static void write_update(const json_t *status)
+{
+        const json_t *u = json_object_get(status, "update");
+        _cleanup_(update_state_done) struct update_state state = {0};
+        _cleanup_free_ char *text = NULL;
+
+        if (!json_is_object(u)) {
+                line("Software Update:", "none was made here yet", "");
+        } else if (update_state_from_json(u, &state, NULL) == 0) {
+                text = update_show_line(&state);
+                line("Software Update:", text,
+                        state.status == UPDATE_FAILED                                       ? BAD
+                        : state.status == UPDATE_IN_PROGRESS && state.waiting_since_unix_ms ? DULL
+                                                                                            : GOOD);
+        }
+}
+
+static void write_window(const json_t *status)
+{
+        const json_t *s = json_object_get(status, "update_schedule");
+        struct text t = {0};
+
+        if (!json_is_object(s))
+                return;
+        if (json_is_true(json_object_get(s, "manual")))
+                text_add(&t, "only when somebody asks");
+        else if (*text_of(s, "next"))
+                text_addf(&t, "at %s%s%s", text_of(s, "next"),
+                        *text_of(s, "hold_until") ? ", held until " : "", text_of(s, "hold_until"));
+        else
+                text_add(&t, "none: there is no window");
+        line("Next update:", text_string(&t), "");
+        text_done(&t);
+}
+
+static void write_transfer(const json_t *post)
+{
+        double rate = json_number_value(json_object_get(post, "bytes_per_second"));
+        uint64_t bytes = (uint64_t)json_number_value(json_object_get(post, "bytes"));
+        uint64_t size = (uint64_t)json_number_value(json_object_get(post, "size"));
+        const json_t *remaining = json_object_get(post, "remaining_s");
+        long long way = json_integer_value(json_object_get(post, "way"));
+        struct text title = {0}, value = {0};
+        char a[32];
+
+        text_addf(&title, "  %s:", text_of(post, "name"));
+        text_addf(&value, "%s, %s", text_of(post, "state"), progress_bytes(bytes, a));
+        if (size)
+                text_addf(&value, " of %s", progress_bytes(size, a));
+        if (rate > 0)
+                text_addf(&value, ", %s/s", progress_bytes((uint64_t)rate, a));
+        if (json_is_number(remaining))
+                text_addf(&value, ", %s left", progress_time(json_number_value(remaining) * 1000, a));
+        if (way)
+                text_addf(&value, ", by %lld", way);
+        if (*text_of(post, "waits_for"))
+                text_addf(&value, ": %s", text_of(post, "waits_for"));
+        line(text_string(&title), text_string(&value), *text_of(post, "waits_for") ? DULL : "");
+        text_done(&title);
+        text_done(&value);
+}
+
+static void write_transfers(const json_t *status)
+{
+        const json_t *list = json_object_get(status, "transfers"), *post;
+        size_t i;
+
+        if (json_array_size(list) > 0)
+                fputs("\nTransfers\n", stdout);
+        json_array_foreach(list, i, post)
+        {
+                write_transfer(post);
+        }
+}
+
 /* ---- the rest ---- */
+
+static void write_self_test(const json_t *status)
+{
+        const json_t *t = json_object_get(status, "self_test");
+
+        if (*text_of(t, "error"))
+                line("Self-test:", text_of(t, "error"), BAD);
+}
 
 static void write_jobs(const json_t *status)
 {
@@ -219,7 +306,11 @@ static void write_status(const json_t *status)
         write_controller(status);
         write_service(status, "Software Repository:", "updates");
         write_service(status, "Configuration Endpoint:", "config");
+        write_update(status);
+        write_window(status);
+        write_self_test(status);
         write_jobs(status);
+        write_transfers(status);
         fputc('\n', stdout);
         write_configuration(status);
         line("Certificate until:", text_of(status, "certificate_end"), "");

@@ -184,8 +184,9 @@ static int open_store(struct daemon *d, struct error *ret_error)
 static int new_parts(struct daemon *d, struct error *ret_error)
 {
         struct tools_options t = {.event = d->event,
-                .program = d->options->program,
-                .config_path = d->settings->effective_path,
+                .place = {.program = d->options->program,
+                        .config_path = d->settings->effective_path,
+                        .root = d->options->root},
                 .on_output = on_output,
                 .userdata = d};
         int r;

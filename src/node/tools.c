@@ -25,7 +25,7 @@ struct run {
 
 struct tools {
         struct tools_options options;
-        char *program, *config_path;
+        char *program, *config_path, *root;
         struct run runs[TOOLS_AT_ONCE];
         char seen[IDS_KEPT][WIRE_ID_MAXIMUM + 1];
         size_t next_seen;
@@ -189,7 +189,7 @@ void tools_request(struct tools *t, const struct wire_request *r)
                 send_end(t, r->id, 0, END_REFUSED, 0, "two tools run at this node already");
                 return;
         }
-        if (tools_arguments(t->program, t->config_path, r, &arguments, &e) < 0) {
+        if (tools_arguments(&t->options.place, r, &arguments, &e) < 0) {
                 send_end(t, r->id, 0, END_REFUSED, 0, e.text);
         } else if (start(t, run, r, &arguments, &e) < 0) {
                 release(run);
@@ -212,8 +212,10 @@ struct tools *tools_new(const struct tools_options *o)
         struct tools *t = xcalloc(1, sizeof *t);
 
         t->options = *o;
-        t->program = xstrdup(o->program);
-        t->config_path = xstrdup(o->config_path);
+        t->program = xstrdup(o->place.program);
+        t->config_path = xstrdup(o->place.config_path);
+        t->root = xstrdup(o->place.root);
+        t->options.place = (struct tools_place){t->program, t->config_path, t->root};
         return t;
 }
 
@@ -229,6 +231,7 @@ struct tools *tools_free(struct tools *t)
         }
         free(t->program);
         free(t->config_path);
+        free(t->root);
         free(t);
         return NULL;
 }

@@ -36,6 +36,7 @@ struct option_rule {
 static const struct tool {
         const char *name;
         struct option_rule options[OPTIONS_MAX]; /* up to the first without a name */
+        bool asks_daemon;                        /* and needs no site file, but to say who wants it */
 } table[] = {
         {"diag", {CONFIG, PROFILE, SOURCE, INTERFACE, BUDGET, JSON, NO_CAPTURE, HELP,
                 {"verbose", 'v', false, ALLOWED},
@@ -54,6 +55,20 @@ static const struct tool {
                 {"pem", 0, false, ALLOWED}}},
         {"route", {SOURCE, INTERFACE, CONFIG, JSON, HELP}},
         {"trace", {WAYS, NO_CAPTURE, JSON, HELP}},
+        {"update", {JSON, HELP,
+                {"check", 0, false, ALLOWED},
+                {"dry-run", 0, false, ALLOWED},
+                {"download", 0, false, ALLOWED},
+                {"now", 0, false, ALLOWED},
+                {"cancel", 0, false, ALLOWED},
+                {"history", 0, false, ALLOWED},
+                {"csv", 0, false, ALLOWED},
+                {"again", 0, false, ALLOWED},
+                {"no-reboot", 0, false, ALLOWED},
+                {"no-wait", 0, false, ALLOWED},
+                {"channel", 0, true, ALLOWED},
+                {"root", 0, true, NAMES_A_FILE}},
+                true},
 };
 /* clang-format on */
 
@@ -176,12 +191,23 @@ static int read_words(struct reading *r)
         return result;
 }
 
-static void assemble(const char *program, const char *config_path, const struct reading *r, struct strv *ret)
+static void assemble_asker(const char *root, const struct wire_request *request, struct strv *ret)
 {
-        strv_add(ret, program);
+        if (root)
+                strv_take(ret, xasprintf("--root=%s", root));
+        strv_take(ret, xasprintf("--by=%s", str_is_empty(request->by) ? "control plane" : request->by));
+}
+
+static void assemble(const struct tools_place *place, const struct reading *r, struct strv *ret)
+{
+        strv_add(ret, place->program);
         strv_add(ret, r->tool->name);
-        strv_add(ret, "--config");
-        strv_add(ret, config_path);
+        if (r->tool->asks_daemon) {
+                assemble_asker(place->root, r->request, ret);
+        } else {
+                strv_add(ret, "--config");
+                strv_add(ret, place->config_path);
+        }
         for (size_t i = 0; i < r->options.count; i++)
                 strv_add(ret, r->options.items[i]);
         /* From here on nothing is an option, whatever it looks like. */
@@ -191,8 +217,8 @@ static void assemble(const char *program, const char *config_path, const struct 
                 strv_add(ret, r->operands.items[i]);
 }
 
-int tools_arguments(const char *program, const char *config_path, const struct wire_request *request,
-        struct strv *ret, struct error *ret_error)
+int tools_arguments(const struct tools_place *place, const struct wire_request *request, struct strv *ret,
+        struct error *ret_error)
 {
         struct reading r = {.request = request, .error = ret_error};
         int result;
@@ -203,12 +229,13 @@ int tools_arguments(const char *program, const char *config_path, const struct w
                         request->tool ? request->tool : "", strlen(request->tool ? request->tool : ""), 64);
 
                 return error_set(ret_error, EPERM, "tool.refused",
-                        "'%s' is no tool that the control plane may run: diag, tcp, dns, tls, route, trace",
+                        "'%s' is no tool that the control plane may run: diag, tcp, dns, tls, route, trace, "
+                        "update",
                         shown);
         }
         result = read_words(&r);
         if (result == 0)
-                assemble(program, config_path, &r, ret);
+                assemble(place, &r, ret);
         strv_done(&r.options);
         strv_done(&r.operands);
         return result;

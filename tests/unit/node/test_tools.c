@@ -23,6 +23,8 @@
 
 /* ---- the arguments: pure ---- */
 
+static const struct tools_place place = {"/usr/bin/gridnode", "/c", NULL};
+
 /* Words of a request, separated by "|"; an empty one is written as "''". */
 static struct wire_request request_of(const char *tool, const char *words)
 {
@@ -44,7 +46,7 @@ static void assert_arguments(const char *tool, const char *words, const char *wa
         struct error e = {0};
         _cleanup_free_ char *joined = NULL, *whole = NULL;
 
-        if (tools_arguments("/usr/bin/gridnode", "/c", &r, &arguments, &e) < 0)
+        if (tools_arguments(&place, &r, &arguments, &e) < 0)
                 fail_msg("%s %s: %s", tool, words, e.text);
         joined = strv_join(&arguments, "|");
         if (asprintf(&whole, "/usr/bin/gridnode|%s|--config|/c%s%s", tool, wanted[0] ? "|" : "", wanted) < 0)
@@ -59,7 +61,7 @@ static void assert_refused(const char *tool, const char *words, int number, cons
         struct wire_request r = request_of(tool, words);
         struct strv arguments = {0};
         struct error e = {0};
-        int result = tools_arguments("/usr/bin/gridnode", "/c", &r, &arguments, &e);
+        int result = tools_arguments(&place, &r, &arguments, &e);
 
         if (result != -number)
                 fail_msg("%s %s: %d %s", tool, words, result, e.text);
@@ -88,6 +90,34 @@ static void test_allowed(void **state)
         assert_arguments("tls", "--sni=''|a:443|-m|--pem", "--sni=''|--mutual|--pem|--|a:443");
         assert_arguments("route", "198.51.100.16:443|-j", "--json|--|198.51.100.16:443");
         assert_arguments("trace", "a|443", "--|a|443");
+}
+
+/* It asks the daemon, in the name of who asked the control plane. */
+static void test_updates(void **state)
+{
+        struct wire_request r = request_of("update", "--now|--no-reboot|--channel|testing");
+        const struct tools_place elsewhere = {"/usr/bin/gridnode", "/c", "/srv/node"};
+        struct strv arguments = {0};
+        _cleanup_free_ char *joined = NULL, *anonymous = NULL;
+
+        (void)state;
+        r.by = strdup("upgrade:g-1 --cancel");
+        assert_int_equal(tools_arguments(&elsewhere, &r, &arguments, NULL), 0);
+        joined = strv_join(&arguments, "|");
+        assert_string_equal(joined, "/usr/bin/gridnode|update|--root=/srv/node|--by=upgrade:g-1 "
+                                    "--cancel|--now|--no-reboot|--channel=testing");
+        strv_done(&arguments);
+        free(r.by);
+        r.by = NULL;
+        assert_int_equal(tools_arguments(&place, &r, &arguments, NULL), 0);
+        anonymous = strv_join(&arguments, "|");
+        assert_string_equal(anonymous, "/usr/bin/gridnode|update|--by=control "
+                                       "plane|--now|--no-reboot|--channel=testing");
+        strv_done(&arguments);
+        wire_request_done(&r);
+        assert_refused("update", "--by=root|--now", EINVAL, "update has no option --by=root");
+        assert_refused("update", "--root=/tmp", EPERM, "--root names a file");
+        assert_refused("update", "--config=/x", EINVAL, "update has no option --config=/x");
 }
 
 /* As by hand: "--" ends the options, "-" alone is none, a value may look like an option. */
@@ -171,8 +201,7 @@ static void test_tools_that_are_none(void **state)
         (void)state;
         for (size_t i = 0; i < ELEMENTS(bad); i++)
                 assert_refused(bad[i], "", EPERM, "no tool that the control plane may run");
-        assert_int_equal(
-                tools_arguments("g", "c", &(struct wire_request){0}, &(struct strv){0}, NULL), -EPERM);
+        assert_int_equal(tools_arguments(&place, &(struct wire_request){0}, &(struct strv){0}, NULL), -EPERM);
 }
 
 /* ---- running them ---- */
@@ -277,7 +306,7 @@ static const char script[] = "#!/bin/sh\n"
 
 static int set_up(void **state)
 {
-        struct tools_options o = {.config_path = "/c", .on_output = on_output, .userdata = &tools};
+        struct tools_options o = {.place.config_path = "/c", .on_output = on_output, .userdata = &tools};
         FILE *f;
 
         (void)state;
@@ -294,7 +323,7 @@ static int set_up(void **state)
         if (sd_event_new(&event) < 0)
                 return -1;
         o.event = event;
-        o.program = program;
+        o.place.program = program;
         tools = tools_new(&o);
         return 0;
 }
@@ -449,6 +478,7 @@ int main(void)
 {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_allowed),
+                cmocka_unit_test(test_updates),
                 cmocka_unit_test(test_hyphens),
                 cmocka_unit_test(test_files),
                 cmocka_unit_test(test_profiles),
