@@ -12,18 +12,16 @@
 #include <sysexits.h>
 #include <unistd.h>
 
-#define USER "_apt"
-
 /* What cannot be tried back is gone. */
 static int give_up_rights(struct error *ret_error)
 {
         bool was_root = geteuid() == 0;
-        int r = privileges_drop(USER, NULL, 0, ret_error);
+        int r = privileges_drop(METHOD_USER, NULL, 0, ret_error);
 
         if (r == 0 && was_root &&
                 (setresuid(0, 0, 0) == 0 || geteuid() == 0 || getuid() == 0 || getegid() == 0))
-                return error_set(
-                        ret_error, EPERM, "user.become", "the rights of root are still there as '%s'", USER);
+                return error_set(ret_error, EPERM, "user.become",
+                        "the rights of root are still there as '%s'", METHOD_USER);
         return r;
 }
 

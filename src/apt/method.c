@@ -212,6 +212,7 @@ static int open_node(struct method *m, const char *root, struct error *ret_error
         site = settings_site_path(&paths);
         folder = path_join(paths.run, "transfers");
         paths_done(&paths);
+        json_decref(transfer_post_list(folder)); /* what methods of before could not take away goes */
         m->post = transfer_post_open(folder, "apt");
         r = node_settings_load(root, site, &m->settings, ret_error);
         return r < 0 ? r : node_transfers_new(m->event, &o, &m->transfers, ret_error);

@@ -8,6 +8,7 @@
 
 struct method; /* opaque */
 
+#define METHOD_USER          "_apt"
 #define METHOD_STATUS_FAILED 100 /* as apt's own methods end when they cannot go on */
 
 /* Opens all that needs rights: site file and profile, root certificate, the node's certificate and key, the

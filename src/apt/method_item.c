@@ -208,6 +208,18 @@ static int start(struct item *i, const struct apt_acquire *a, const char *path, 
         return transfer_start(node_transfers_engine(m->transfers), &r, &h, &i->transfer, ret_error);
 }
 
+/* apt as root may do what this may not. */
+static void add_remedy(struct error *e)
+{
+        _cleanup_free_ char *own = xstrdup(e->text);
+
+        if (e->number == EACCES)
+                error_set(e, EACCES, e->code,
+                        "%s; gridnode:// is fetched as user '%s', whatever APT::Sandbox::User says: choose a "
+                        "folder that may be written by it",
+                        own, METHOD_USER);
+}
+
 static void add_item(struct method *m, const struct apt_acquire *a, const char *path)
 {
         struct item *i = xcalloc(1, sizeof(*i));
@@ -222,6 +234,7 @@ static void add_item(struct method *m, const struct apt_acquire *a, const char *
         m->item_count++;
         if (start(i, a, path, &e) == 0)
                 return;
+        add_remedy(&e);
         refuse(m, i->uri, "disk", e.number, e.text);
         method_item_free(i);
 }

@@ -64,6 +64,19 @@ static char *name_of(const struct sum *s)
         return s->count > 1 ? xasprintf("%s and %zu more", base, s->count - 1) : TAKE_PTR(base);
 }
 
+/* What makes it a probe of the service for the daemon. */
+static void add_probe(json_t *j, const struct transfer_view *v)
+{
+        char address[INET_ADDR_TEXT];
+
+        json_object_set_new(j, "service", json_string(METHOD_SERVICE));
+        json_object_set_new(j, "attempts", json_integer((json_int_t)v->attempts));
+        if (inet_addr_is_set(&v->address.address))
+                json_object_set_new(j, "address", json_string(endpoint_format(&v->address, address)));
+        if (v->failure.number)
+                json_object_set_new(j, "stage", json_string(v->failure.stage));
+}
+
 static void post(struct method *m)
 {
         struct sum s = {0};
@@ -84,6 +97,7 @@ static void post(struct method *m)
                         j, "remaining_s", json_real((double)(s.size - s.bytes) / s.bytes_per_second));
         if (s.view.state == TRANSFER_WAITING && s.view.failure.number)
                 json_object_set_new(j, "waits_for", json_string(s.view.failure.text));
+        add_probe(j, &s.view);
         transfer_post_write(m->post, j);
         json_decref(j);
 }
