@@ -92,6 +92,72 @@ static int add_nodes(struct exchange *x, struct text *t, struct error *e)
                 x->listener->is_local ? "" : x->organisation);
 }
 
+static int on_package_count(sqlite3_stmt *row, void *userdata)
+{
+        text_addf(userdata, "gridplane_packages{organisation=\"%s\",channel=\"%s\"} %" PRId64 "\n",
+                db_text(row, 0), db_text(row, 1), db_integer(row, 2));
+        return 0;
+}
+
+struct signed_times {
+        const struct plane_settings *settings;
+        struct text *text;
+};
+
+static int on_repository(sqlite3_stmt *row, void *userdata)
+{
+        const struct signed_times *s = userdata;
+
+        for (int i = 0; i < CHANNEL_COUNT; i++) {
+                enum package_channel c = (enum package_channel)i;
+
+                text_addf(s->text,
+                        "gridplane_repository_signed_timestamp_seconds{organisation=\"%s\",channel=\"%s\"} "
+                        "%" PRId64 "\n",
+                        db_text(row, 1), package_channel_to_string(c),
+                        packages_signed_unix(s->settings, db_text(row, 0), c));
+        }
+        return 0;
+}
+
+static int add_packages(struct exchange *x, struct text *t, struct error *e)
+{
+        static const char count[] =
+                "SELECT o.name, p.channel, count(*) FROM packages p"
+                " JOIN organisations o ON o.id = p.organisation WHERE ?1 = '' OR o.id = ?1"
+                " GROUP BY o.name, p.channel ORDER BY 1, 2";
+        static const char all[] = "SELECT id, name FROM organisations WHERE ?1 = '' OR id = ?1 ORDER BY name";
+        struct signed_times s = {x->api->options.settings, t};
+        const char *organisation = x->listener->is_local ? "" : x->organisation;
+        int r;
+
+        if (!x->api->options.packages)
+                return 0;
+        head(t, "packages", "gauge", "Packages of the repository, one for each architecture.");
+        r = db_query(plane_store_db(x->api->options.store), e, on_package_count, t, count, "s", organisation);
+        if (r < 0)
+                return r;
+        head(t, "repository_signed_timestamp_seconds", "gauge",
+                "When the repository was signed, in Unix time; it is valid for 7 days. 0: never.");
+        return db_query(plane_store_db(x->api->options.store), e, on_repository, &s, all, "s", organisation);
+}
+
+static void add_repository_jobs(struct exchange *x, struct text *t)
+{
+        struct packages_counts c;
+
+        if (!x->api->options.packages)
+                return;
+        packages_counts(x->api->options.packages, &c);
+        head(t, "repository_jobs_total", "counter", "Changes of repositories, by how they ended.");
+        text_addf(t,
+                "gridplane_repository_jobs_total{result=\"done\"} %" PRIu64
+                "\ngridplane_repository_jobs_total{result=\"failed\"} %" PRIu64 "\n",
+                c.done, c.failed);
+        add(t, "repository_jobs_waiting", "gauge", "Changes of repositories that wait or are under way.",
+                c.waiting);
+}
+
 static void add_broker(struct exchange *x, struct text *t)
 {
         struct broker_counts c;
@@ -168,6 +234,7 @@ static int add_plane(struct exchange *x, struct text *t, struct error *e)
         add_broker(x, t);
         add_services(x, t);
         add_replies(x, t);
+        add_repository_jobs(x, t);
         add(t, "requests_running", "gauge", "Remote tools that run.",
                 requests_running(x->api->options.requests));
         add(t, "event_streams", "gauge", "Streams of server-sent events that are open.",
@@ -185,6 +252,8 @@ void api_metrics(struct exchange *x)
         struct error e = {0};
         int r = add_nodes(x, &t, &e);
 
+        if (r >= 0)
+                r = add_packages(x, &t, &e);
         if (r >= 0 && may_see_plane(x))
                 r = add_plane(x, &t, &e);
         if (r < 0) {

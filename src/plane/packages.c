@@ -14,7 +14,6 @@
 #include <openssl/evp.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <utlist.h>
 
 #define LOOK_MS           3600000 /* whether a signature is to be renewed */
 #define REFRESH_S         86400
@@ -24,16 +23,17 @@ static struct package_org *org_of(struct packages *p, const char *id)
 {
         struct package_org *o;
 
-        LL_FOREACH(p->orgs, o)
-        {
+        for (o = p->orgs; o; o = o->next) {
                 if (str_equal(o->id, id))
                         return o;
         }
         o = xcalloc(1, sizeof(*o));
         o->all = p;
+        o->backoff = (struct backoff)BACKOFF_INIT(2000, 300000, 500);
         str_copy(o->id, sizeof(o->id), id);
         o->folder = xasprintf("%s/apt/%s", p->settings->paths.state, id);
-        LL_PREPEND(p->orgs, o);
+        o->next = p->orgs;
+        p->orgs = o;
         return o;
 }
 
@@ -138,8 +138,7 @@ void packages_stop(struct packages *p)
         if (!p)
                 return;
         p->is_stopped = true;
-        LL_FOREACH(p->orgs, o)
-        {
+        for (o = p->orgs; o; o = o->next) {
                 package_jobs_end(o);
         }
 }
@@ -151,8 +150,8 @@ struct packages *packages_free(struct packages *p)
         if (!p)
                 return NULL;
         packages_stop(p);
-        LL_FOREACH_SAFE(p->orgs, o, next)
-        {
+        for (o = p->orgs; o; o = next) {
+                next = o->next;
                 sd_event_source_disable_unref(o->again);
                 free(o->folder);
                 free(o);
@@ -174,7 +173,12 @@ int packages_ask(struct packages *p, const struct package_question *q, packages_
                 [PACKAGE_PROMOTE] = &package_plan_promote,
                 [PACKAGE_ROTATE] = &package_plan_rotate};
 
-        return package_job_queue(org_of(p, q->organisation), plans[q->task], q, done, userdata, ret_error);
+        struct package_org *o = org_of(p, q->organisation);
+        _cleanup_free_ char *current = path_join(o->folder, "current");
+
+        if (o->job_count == 0 && access(current, F_OK) < 0) /* it is made first */
+                package_job_queue(o, &package_plan_recover, NULL, NULL, NULL, NULL);
+        return package_job_queue(o, plans[q->task], q, done, userdata, ret_error);
 }
 
 int packages_incoming(struct packages *p, const char *organisation, char **ret_path, struct error *ret_error)
@@ -227,8 +231,7 @@ void packages_counts(const struct packages *p, struct packages_counts *ret)
         struct package_org *o;
 
         *ret = p->counts;
-        LL_FOREACH(p->orgs, o)
-        {
+        for (o = p->orgs; o; o = o->next) {
                 ret->waiting += o->job_count;
         }
 }

@@ -3,6 +3,7 @@
 
 #include "plane/packages.h"
 
+#include "base/backoff.h"
 #include "base/cleanup.h"
 
 #include <sys/types.h>
@@ -118,6 +119,7 @@ struct package_org {
         bool is_running;
         bool needs_look; /* what is published may not be what reprepro has */
         sd_event_source *again;
+        struct backoff backoff; /* of the attempts to mend it */
 };
 
 struct packages {

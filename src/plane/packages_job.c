@@ -14,7 +14,6 @@
 
 #define WAITING_MAXIMUM 64 /* of one organisation */
 #define RUNNING_MAXIMUM 2  /* of all: the machine has other work */
-#define AGAIN_MS        60000
 
 char *package_busy_file(const struct package_org *o)
 {
@@ -98,8 +97,10 @@ static void take_stock(struct package_job *j)
                         log_event(LOG_LEVEL_ERROR, "a repository of packages needs attention", "organisation",
                                 o->id, "job", j->plan->name, "reason", j->error.text, NULL);
         }
-        if (!o->needs_look)
+        if (!o->needs_look) {
+                backoff_reset(&o->backoff);
                 unlink(busy);
+        }
 }
 
 /* What is published may not be what reprepro has: another attempt, for which nobody waits. A database that
@@ -111,7 +112,8 @@ static void look_again(const struct package_job *j)
         if (j->failed < 0 && j->plan == &package_plan_recover)
                 package_job_queue(o, &package_plan_rebuild, NULL, NULL, NULL, NULL);
         else if (o->needs_look && !o->again)
-                timer_arm(o->all->event, &o->again, AGAIN_MS, on_again, o);
+                timer_arm(o->all->event, &o->again, backoff_next_ms(&o->backoff, backoff_random()), on_again,
+                        o);
 }
 
 static void job_over(struct package_job *j)
@@ -210,8 +212,7 @@ static void start_jobs(struct packages *p)
 {
         struct package_org *o;
 
-        LL_FOREACH(p->orgs, o)
-        {
+        for (o = p->orgs; o; o = o->next) {
                 if (p->is_stopped || p->running >= RUNNING_MAXIMUM)
                         return;
                 if (o->jobs && !o->is_running)

@@ -18,7 +18,8 @@ static int stage(struct package_job *j)
 
         if (access(current, F_OK) < 0)
                 j->is_new_keyring = true;
-        return r;
+        /* A file of ours that is missing is nothing that the asker named. */
+        return r == -ENOENT ? -(j->error.number = EIO) : r;
 }
 
 /* Beginning with `first`, an option for each key and what follows them. argv has room for all. */

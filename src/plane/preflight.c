@@ -156,6 +156,7 @@ size_t preflight(const struct plane_settings *s, int64_t now_unix_ms, struct fin
         check_files(&f);
         preflight_certificates(s, now_unix_ms / 1000, &f);
         preflight_programs(s, &f);
+        preflight_packages(s, now_unix_ms, &f);
         preflight_ports(s, &f);
         preflight_parts(s, &f);
         if (f.count > 1)

@@ -12,6 +12,8 @@ void finding_add(struct findings *f, bool fatal, const char *code, const char *f
 
 void preflight_ports(const struct plane_settings *s, struct findings *f);
 void preflight_programs(const struct plane_settings *s, struct findings *f);
+/* The repositories of packages: programs, keys, signatures. Nothing of it keeps serve from working. */
+void preflight_packages(const struct plane_settings *s, int64_t now_unix_ms, struct findings *f);
 void preflight_certificates(const struct plane_settings *s, int64_t now_unix, struct findings *f);
 /* Connects: the outside parts. Last, since it waits for them for some seconds at most. */
 void preflight_parts(const struct plane_settings *s, struct findings *f);

@@ -72,29 +72,6 @@ struct services {
         uint64_t denied;
 };
 
-char *services_find_program(const char *name)
-{
-        static const char system_folders[] = "/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin";
-        const char *path = getenv("PATH");
-        _cleanup_free_ char *all = xasprintf("%s:%s", path ? path : "", system_folders);
-        struct strv folders = {0};
-        char *found = NULL;
-
-        strv_split(&folders, all, ':');
-        for (size_t i = 0; i < folders.count && !found; i++) {
-                char *candidate = path_join(folders.items[i], name);
-                struct stat st;
-
-                if (folders.items[i][0] == '/' && stat(candidate, &st) == 0 && S_ISREG(st.st_mode) &&
-                        access(candidate, X_OK) == 0)
-                        found = candidate;
-                else
-                        free(candidate);
-        }
-        strv_done(&folders);
-        return found;
-}
-
 static uint64_t now_us(struct services *s)
 {
         uint64_t now = 0;

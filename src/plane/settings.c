@@ -172,12 +172,9 @@ static int parse_listen(const struct value *v, struct plane_settings *s, struct 
 
 static bool is_word(const char *s)
 {
-        size_t length = strlen(s);
+        static const char bytes[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-";
 
-        for (size_t i = 0; i < length; i++)
-                if (!isascii((unsigned char)s[i]) || (!isalnum((unsigned char)s[i]) && !strchr("_-", s[i])))
-                        return false;
-        return length > 0 && length <= MAX_WORD_BYTES && s[0] != '-';
+        return *s && *s != '-' && !s[strspn(s, bytes)] && strlen(s) <= MAX_WORD_BYTES;
 }
 
 /* As useradd(8) takes it. */

@@ -29,6 +29,7 @@
 #include <time.h>
 
 struct played played;
+bool world_keeps_packages;
 const struct actor world_machine = {.name = "local:root", .role = ROLE_ADMIN};
 
 /* ---- the parts that are played ---- */
@@ -160,6 +161,8 @@ static void open_parts(struct world *w)
                 fail_msg("%s", e.text);
         assert_true(passwords_new(w->event, &w->passwords) >= 0);
         w->requests = requests_new(w->event, NULL, w->store, on_request_changed, w);
+        if (world_keeps_packages)
+                w->packages = packages_new(w->event, &w->settings, w->store);
 }
 
 static void replace_socket(char **path, const char *folder, const char *name)
@@ -186,6 +189,7 @@ int world_setup(void **state)
                             .ca = w->ca,
                             .passwords = w->passwords,
                             .requests = w->requests,
+                            .packages = w->packages,
                             .on_revoked = on_revoked},
                     &w->api, &e) < 0)
                 fail_msg("%s", e.text);
@@ -198,7 +202,9 @@ int world_teardown(void **state)
 {
         struct world *w = *state;
 
+        packages_stop(w->packages);
         api_free(w->api);
+        packages_free(w->packages);
         requests_free(w->requests);
         passwords_free(w->passwords);
         plane_store_close(w->store);

@@ -24,11 +24,14 @@ struct world {
         struct ca *ca;
         struct passwords *passwords;
         struct requests *requests;
+        struct packages *packages; /* NULL unless world_keeps_packages */
         struct api *api;
         char organisation[65], other[65]; /* "default", "other" */
         char viewer[64], operator[64], admin[64],
                 stranger[64]; /* API tokens; the last is an admin of "other" */
 };
+/* Set before world_setup: there is a repository of packages, with the real reprepro and gpg. */
+extern bool world_keeps_packages;
 /* For cmocka: a world a test. */
 int world_setup(void **state);
 int world_teardown(void **state);

@@ -15,7 +15,7 @@ from urllib.parse import unquote
 import yaml
 from jsonschema import Draft202012Validator, RefResolver
 
-ROUTE = re.compile(r'\{"([A-Z]+)", "([^"]+)", ACCESS_[A-Z]+, ([^{}]*?), \w+, api_\w+\}')
+ROUTE = re.compile(r'\{"([A-Z]+)", "([^"]+)", ACCESS_[A-Z]+, ([^{}]*?), \w+, api_\w+(?:, &\w+)?\}')
 METHODS = {"get", "put", "post", "patch", "delete"}
 ANYWHERE = {405, 500}  # from every path, so said once, in words
 
