@@ -42,6 +42,7 @@ int main(int argc, char **argv)
 {
         /* Whoever may set root's environment has root's rights; apt is no setuid program. */
         const char *root = secure_getenv("GRIDNODE_ROOT");
+        const char *way = secure_getenv("GRIDNODE_WAY_FILE");
         struct method *m;
         sd_event *event;
         int status;
@@ -56,6 +57,8 @@ int main(int argc, char **argv)
         if (loop_new(&event, NULL) < 0)
                 return METHOD_STATUS_FAILED;
         m = method_new(event, root && *root ? root : NULL);
+        if (way && *way)
+                method_note_way(m, way);
         status = run(event, m);
         method_free(m);
         sd_event_unref(event);

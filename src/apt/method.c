@@ -7,9 +7,11 @@
 #include "base/timer.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <unistd.h>
 
 #define READ_BYTES 16384
 #define MOST_ITEMS 64 /* apt sends ten at most and waits; whoever sends more waits, too */
@@ -237,12 +239,18 @@ struct method *method_new(sd_event *event, const char *root)
         struct method *m = xcalloc(1, sizeof(*m));
 
         m->event = sd_event_ref(event);
+        m->way_fd = -1;
         m->deadline_ms = METHOD_DEADLINE_MS;
         m->minimum_bytes_per_second = METHOD_MINIMUM_RATE;
         m->priority = BUDGET_UPDATES;
         if (open_node(m, root, &m->broken) == 0)
                 open_cause(m, root);
         return m;
+}
+
+void method_note_way(struct method *m, const char *path)
+{
+        m->way_fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0644);
 }
 
 struct method *method_free(struct method *m)
@@ -253,6 +261,8 @@ struct method *method_free(struct method *m)
                 method_item_free(m->items);
         cause_free(m->cause);
         transfer_post_close(m->post);
+        if (m->way_fd >= 0)
+                close(m->way_fd);
         sd_event_source_disable_unref(m->io);
         sd_event_source_disable_unref(m->room);
         sd_event_source_disable_unref(m->posting);

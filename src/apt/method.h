@@ -16,6 +16,9 @@ struct method; /* opaque */
  * Cannot fail: what is missing is the answer to every request. */
 struct method *method_new(sd_event *event, const char *root);
 struct method *method_free(struct method *m);
+/* A file that says from then on by which port of the repository bytes came last: "443\n". For who runs apt;
+ * to be called while there are rights to. Where it cannot be made, nothing is noted. */
+void method_note_way(struct method *m, const char *path);
 /* Says what the method can do, and reads from then on. The loop ends with 0 when apt closes its end, with
  * METHOD_STATUS_FAILED when apt cannot be understood or spoken to. 0 or -errno. */
 int method_start(struct method *m);

@@ -38,6 +38,8 @@ struct method {
         double deadline_ms;
         uint64_t minimum_bytes_per_second;
         enum budget_class priority;
+        int way_fd;      /* of method_note_way(); -1: nobody asks */
+        uint16_t way;    /* noted there last */
         bool has_no_way; /* the last file failed for lack of one, and nothing came since */
         bool is_over;
 };

@@ -80,12 +80,25 @@ static void say_start(struct item *i, const struct transfer_view *v)
         method_say(i->method, &t);
 }
 
+static void note_way(struct method *m, uint16_t way)
+{
+        char text[16];
+        int length = snprintf(text, sizeof(text), "%u\n", way);
+
+        if (m->way_fd < 0 || m->way == way || way == 0)
+                return;
+        m->way = way;
+        if (ftruncate(m->way_fd, 0) < 0 || pwrite(m->way_fd, text, (size_t)length, 0) < 0)
+                m->way = 0; /* again with the next file */
+}
+
 static void on_start(struct transfer *t, const struct transfer_view *v, void *userdata)
 {
         struct item *i = userdata;
 
         (void)t;
         i->method->has_no_way = false;
+        note_way(i->method, v->way);
         say_start(i, v);
 }
 

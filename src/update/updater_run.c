@@ -4,6 +4,7 @@
 #include "base/alloc.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/file.h"
 #include "base/paths.h"
 #include "base/text.h"
 #include "net/ways.h"
@@ -13,9 +14,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <time.h>
+#include <unistd.h>
 
 #define APT_GET       "/usr/bin/apt-get"
 #define TICK_MS       250
@@ -23,6 +26,7 @@
 #define RATE_MS       2000
 #define MAX_ARGUMENTS 24
 #define HASH_ATTEMPTS 3
+#define WAY_FILE      "way" /* in UPDATE/apt */
 
 volatile sig_atomic_t updater_stop;
 
@@ -123,10 +127,29 @@ static void note_progress(struct updater *u)
                 (unsigned long long)s->size);
 }
 
+/* By which port bytes came last: apt's method notes it. */
+static void note_way(struct updater *u)
+{
+        _cleanup_free_ char *path = path_join(u->journal.place.apt, WAY_FILE), *text = NULL;
+        struct update_state *s = &u->journal.state;
+        size_t length = 0;
+        unsigned long port;
+
+        if (file_read(path, 16, &text, &length, NULL) < 0)
+                return;
+        port = strtoul(text, NULL, 10);
+        if (port == 0 || port > UINT16_MAX || port == s->way)
+                return;
+        s->way = (uint16_t)port;
+        journal_log(&u->journal, "bytes come by port %lu", port);
+        journal_save(&u->journal);
+}
+
 static int on_tick(void *userdata)
 {
         struct watch *w = userdata;
 
+        note_way(w->u);
         if (w->u->fetching)
                 note_progress(w->u);
         return w->may_be_ended ? updater_check(w->u) : 0;
@@ -138,25 +161,36 @@ static int on_tick(void *userdata)
 
 /* apt's method cannot be told by apt's configuration: that comes when it has no right to open the node's key
  * any more. */
-static char *add_root(const struct updater *u, const char *const *given, const char *ret[MAX_ENVIRONMENT])
+struct variables {
+        char *way, *root;
+        const char *all[MAX_ENVIRONMENT];
+};
+
+static void variables_done(struct variables *v)
+{
+        free(v->way);
+        free(v->root);
+}
+
+static void add_variables(const struct updater *u, const char *const *given, struct variables *ret)
 {
         const char *root = u->repository.root;
         _cleanup_free_ char *absolute = root ? realpath(root, NULL) : NULL;
-        char *variable = absolute ? xasprintf("GRIDNODE_ROOT=%s", absolute) : NULL;
         size_t count = 0;
 
-        for (; given && given[count] && count < MAX_ENVIRONMENT - 2; count++)
-                ret[count] = given[count];
-        ret[count++] = variable;
-        ret[count] = NULL;
-        return variable;
+        ret->way = xasprintf("GRIDNODE_WAY_FILE=%s/" WAY_FILE, u->journal.place.apt);
+        ret->root = absolute ? xasprintf("GRIDNODE_ROOT=%s", absolute) : NULL;
+        for (; given && given[count] && count < MAX_ENVIRONMENT - 3; count++)
+                ret->all[count] = given[count];
+        ret->all[count++] = ret->way;
+        ret->all[count++] = ret->root;
+        ret->all[count] = NULL;
 }
 
 static int run(struct updater *u, unsigned flags, const struct run_options *given,
         void (*line)(const char *, void *), void *userdata)
 {
-        const char *environment[MAX_ENVIRONMENT];
-        _cleanup_free_ char *variable = add_root(u, given->environment, environment);
+        _cleanup_(variables_done) struct variables variables = {0};
         struct watch watch = {.u = u,
                 .may_be_ended = !(flags & UPDATER_CHANGES_SYSTEM),
                 .on_line = line,
@@ -165,7 +199,9 @@ static int run(struct updater *u, unsigned flags, const struct run_options *give
         struct error e = {0};
         int r;
 
-        o.environment = environment;
+        add_variables(u, given->environment, &variables);
+        unlink(strchr(variables.way, '=') + 1); /* of an earlier run */
+        o.environment = variables.all;
         o.log_fd = u->journal.log_fd;
         o.log_path = u->log_path;
         o.ends_with_us = watch.may_be_ended;
@@ -178,6 +214,7 @@ static int run(struct updater *u, unsigned flags, const struct run_options *give
         r = run_program(&o, &e);
         if (r < 0)
                 journal_log(&u->journal, "%s", e.text);
+        note_way(u);
         return r;
 }
 
