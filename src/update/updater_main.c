@@ -4,15 +4,20 @@
 
 #include "base/alloc.h"
 #include "base/cleanup.h"
+#include "base/paths.h"
 #include "base/text.h"
 #include "base/version.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/prctl.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sysexits.h>
+#include <time.h>
+
+#define LOCK_PAUSE_NS 200000000L
 
 static const struct {
         enum update_step_name name;
@@ -102,13 +107,40 @@ static int make_worlds(struct updater *u, struct error *ret_error)
         return r;
 }
 
+/* One whose judge was killed may still be at it, since dpkg is let finish: there is one updater at a time.
+ * The descriptor stays open for as long as we live. 0, or -EINTR. */
+static int await_former(const char *root)
+{
+        _cleanup_(update_place_done) struct update_place p;
+        _cleanup_free_ char *path = NULL;
+        bool said = false;
+        int fd;
+
+        update_place_init(&p, root);
+        path = path_join(p.folder, "updater.lock");
+        fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
+        while (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) < 0 && errno == EWOULDBLOCK) {
+                if (!said)
+                        fprintf(stderr,
+                                "a former gridnode-update is still at it; this one waits for its end\n");
+                said = true;
+                if (updater_stop)
+                        return -EINTR;
+                nanosleep(&(struct timespec){.tv_nsec = LOCK_PAUSE_NS}, NULL);
+        }
+        return 0;
+}
+
 static int update(const char *root)
 {
         _cleanup_(updater_done) struct updater u = {
                 .journal = {.log_fd = -1}, .backoff = BACKOFF_INIT(5000, 300000, 5000)};
         struct error e = {0};
-        int r = journal_open(root, &u.journal, &e);
+        int r = await_former(root);
 
+        if (r < 0)
+                return UPDATER_STOPPED;
+        r = journal_open(root, &u.journal, &e);
         if (r < 0) {
                 fprintf(stderr, "gridnode-update: %s\n", r == -ENOENT ? "no update is under way" : e.text);
                 return EX_UNAVAILABLE;
