@@ -10,6 +10,7 @@
 #include "plane/requests.h"
 #include "plane/services.h"
 #include "plane/store.h"
+#include "plane/upgrades.h"
 
 struct api; /* opaque */
 
@@ -23,6 +24,7 @@ struct api_options {
         struct broker *broker;
         struct requests *requests;
         struct packages *packages;
+        struct upgrades *upgrades; /* NULL: none are run */
         /* After a removal: the CRL is to be written and the servers told. */
         void (*on_revoked)(void *userdata);
         void *userdata;

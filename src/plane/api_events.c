@@ -12,9 +12,7 @@
 
 /* ---- filters ---- */
 
-/* A node of the query by name or id, as id in `ret`. One that is not there (any more) is an error: an empty
- * list would look like an answer. */
-static bool query_node(struct exchange *x, char ret[65], const char **ret_id)
+bool api_query_node(struct exchange *x, char ret[65], const char **ret_id)
 {
         const char *name = uri_query(&x->uri, "node");
         struct plane_node node;
@@ -52,7 +50,7 @@ static bool query_events(struct exchange *x, struct event_filter *f, char node[6
                 f->severity = (int)least;
         }
         return api_query_time(x, "since", &f->since) && api_query_time(x, "until", &f->until) &&
-               query_node(x, node, &f->node);
+               api_query_node(x, node, &f->node);
 }
 
 /* ---- CSV (RFC 4180), page by page as it is read ---- */
@@ -218,11 +216,12 @@ void api_reports_list(struct exchange *x)
         const char *node;
         struct error e = {0};
         json_t *list = NULL;
+        struct list_filter filter;
         struct page page;
         char id[65];
         int r;
 
-        if (!query_node(x, id, &node) || !api_query_page(x, &page))
+        if (!api_query_node(x, id, &node) || !api_query_list(x, &filter, &page))
                 return;
         r = plane_report_list(x->api->options.store, x->organisation, node, &page, &list, &e);
         api_reply_result(x, r, list, &e);
@@ -242,10 +241,12 @@ void api_incidents_list(struct exchange *x)
         static const char *const truths[] = {"false", "true"};
         struct error e = {0};
         json_t *list = NULL;
+        struct list_filter filter;
         struct page page;
         int open, r;
 
-        if (!api_query_choice(x, "open", truths, ELEMENTS(truths), -1, &open) || !api_query_page(x, &page))
+        if (!api_query_choice(x, "open", truths, ELEMENTS(truths), -1, &open) ||
+                !api_query_list(x, &filter, &page))
                 return;
         r = plane_incident_list(x->api->options.store, x->organisation, open, &page, &list, &e);
         api_reply_result(x, r, list, &e);

@@ -134,6 +134,9 @@ bool api_body(struct exchange *x, json_t **ret);
 bool api_read_done(struct exchange *x, struct json_reader *r);
 /* Parameters: each is false after replying. */
 bool api_query_page(struct exchange *x, struct page *ret);
+/* The same with the filters of lists, into `filter`, which the page points to: of them a route's table has
+ * those that its list knows. */
+bool api_query_list(struct exchange *x, struct list_filter *filter, struct page *ret);
 bool api_query_choice(struct exchange *x, const char *name, const char *const *choices, size_t count,
         int otherwise, int *ret);
 bool api_query_time(struct exchange *x, const char *name, int64_t *ret); /* 0: not there */
@@ -200,6 +203,21 @@ void api_nodes_remove(struct exchange *x);
 void api_nodes_token(struct exchange *x);
 void api_nodes_config_get(struct exchange *x);
 void api_nodes_config_put(struct exchange *x);
+void api_nodes_tags(struct exchange *x);
+void api_nodes_updates(struct exchange *x);
+void api_updates_list(struct exchange *x);
+void api_updates_show(struct exchange *x);
+void api_upgrades_list(struct exchange *x);
+void api_upgrades_create(struct exchange *x);
+void api_upgrades_show(struct exchange *x);
+void api_upgrades_preview(struct exchange *x);
+void api_upgrades_nodes(struct exchange *x);
+void api_upgrades_timeline(struct exchange *x);
+void api_upgrades_start(struct exchange *x);
+void api_upgrades_pause(struct exchange *x);
+void api_upgrades_resume(struct exchange *x);
+void api_upgrades_cancel(struct exchange *x);
+void api_upgrades_retry(struct exchange *x);
 void api_requests_start(struct exchange *x);
 void api_requests_show(struct exchange *x);
 void api_requests_cancel(struct exchange *x);
@@ -215,6 +233,9 @@ void api_health(struct exchange *x);
 void api_description(struct exchange *x);
 void api_metrics(struct exchange *x);
 
+/* A node of the query's "node", by name or id, as id in `ret`; *ret_id NULL: not asked for. One that is not
+ * there (any more) is an error: an empty list would look like an answer. False after replying. */
+bool api_query_node(struct exchange *x, char ret[65], const char **ret_id);
 /* The node of the path's first "*", of this organisation. False after replying. */
 bool api_path_node(struct exchange *x, struct plane_node *ret);
 /* To the streams: a node as operators see it now. */

@@ -28,8 +28,28 @@ void api_node_changed(struct api *a, const char *organisation, const char *node)
         api_changed(a, organisation, "node", value);
 }
 
+/* "key", or "key=value"; the key is written into `key`. False after replying. */
+static bool query_tag(struct exchange *x, char key[API_NAME_MAXIMUM + 1], struct node_filter *f)
+{
+        const char *tag = uri_query(&x->uri, "tag"), *equals = tag ? strchr(tag, '=') : NULL;
+        size_t length = equals ? (size_t)(equals - tag) : tag ? strlen(tag) : 0;
+
+        if (!tag)
+                return true;
+        if (length == 0 || length > API_NAME_MAXIMUM) {
+                api_problem(x, MHD_HTTP_BAD_REQUEST, "query.malformed",
+                        "parameter 'tag': not a tag as ring, or ring=canary");
+                return false;
+        }
+        str_copy(key, length + 1, tag);
+        f->tag = key;
+        f->tag_value = equals ? equals + 1 : NULL;
+        return true;
+}
+
 void api_nodes_list(struct exchange *x)
 {
+        char key[API_NAME_MAXIMUM + 1];
         static const char *const states[] = {"new", "registered", "removed"}, *const truths[] = {
                                                                                       "false", "true"};
         struct node_filter f = {.name = uri_query(&x->uri, "name"),
@@ -43,7 +63,7 @@ void api_nodes_list(struct exchange *x)
 
         if (!api_query_choice(x, "state", states, ELEMENTS(states), -1, &state) ||
                 !api_query_choice(x, "connected", truths, ELEMENTS(truths), -1, &f.connected) ||
-                !api_query_page(x, &page))
+                !query_tag(x, key, &f) || !api_query_page(x, &page))
                 return;
         r = plane_node_list(x->api->options.store, x->organisation, &f, &page, &list, &e);
         api_reply_result(x, r, list, &e);

@@ -70,6 +70,28 @@ bool api_query_page(struct exchange *x, struct page *ret)
         return true;
 }
 
+bool api_query_list(struct exchange *x, struct list_filter *filter, struct page *ret)
+{
+        static const char *const roles[] = {"viewer", "operator", "admin"}, *const verdicts[] = {"healthy",
+                                                                                    "degraded", "blocked",
+                                                                                    "undetermined"};
+        int chosen;
+
+        *filter = (struct list_filter){.name = uri_query(&x->uri, "name"),
+                .role = uri_query(&x->uri, "role"),
+                .actor = uri_query(&x->uri, "actor"),
+                .action = uri_query(&x->uri, "action"),
+                .object = uri_query(&x->uri, "object"),
+                .verdict = uri_query(&x->uri, "verdict")};
+        if (!api_query_choice(x, "role", roles, ELEMENTS(roles), -1, &chosen) ||
+                !api_query_choice(x, "verdict", verdicts, ELEMENTS(verdicts), -1, &chosen) ||
+                !api_query_time(x, "since", &filter->since) || !api_query_time(x, "until", &filter->until) ||
+                !api_query_page(x, ret))
+                return false;
+        ret->only = filter;
+        return true;
+}
+
 bool api_query_choice(struct exchange *x, const char *name, const char *const *choices, size_t count,
         int otherwise, int *ret)
 {

@@ -38,10 +38,11 @@ static void reply_list(struct exchange *x, list_function list)
 {
         struct error e = {0};
         json_t *found = NULL;
+        struct list_filter filter;
         struct page page;
         int r;
 
-        if (!api_query_page(x, &page))
+        if (!api_query_list(x, &filter, &page))
                 return;
         r = list(x->api->options.store, x->organisation, &page, &found, &e);
         api_reply_result(x, r, found, &e);
@@ -242,10 +243,11 @@ void api_organisations_list(struct exchange *x)
 {
         struct error e = {0};
         json_t *list = NULL;
+        struct list_filter filter;
         struct page page;
         int r;
 
-        if (!api_query_page(x, &page))
+        if (!api_query_list(x, &filter, &page))
                 return;
         r = plane_org_list(x->api->options.store, &x->actor, &page, &list, &e);
         api_reply_result(x, r, list, &e);

@@ -11,6 +11,7 @@
 #include "plane/api.h"
 #include "plane/denials.h"
 #include "plane/preflight.h"
+#include "plane/store_update.h"
 
 #include <errno.h>
 #include <ftw.h>
@@ -41,6 +42,7 @@ struct plane {
         struct broker *broker;
         struct requests *requests;
         struct packages *packages;
+        struct upgrades *upgrades;
         struct api *api;
         sd_event_source *ready, *housekeeping, *revoke_again;
         uint64_t started_us;
@@ -49,12 +51,37 @@ struct plane {
 
 /* ---- what the parts tell each other ---- */
 
+/* How the update of which an event told stands, and the node that it is of. */
+static void on_update(struct plane *p, const char *organisation, const char *node)
+{
+        const struct update_filter f = {.node = node};
+        const struct page first = {.limit = 1};
+        json_t *list = NULL, *shown = NULL;
+
+        if (plane_update_list(p->store, organisation, &f, &first, &list, NULL) == 0) {
+                json_t *update = json_array_get(json_object_get(list, "items"), 0);
+
+                if (update)
+                        api_changed(p->api, organisation, "update", update);
+                json_decref(list);
+        }
+        if (plane_node_show(p->store, organisation, node, &shown, NULL) == 0) {
+                api_changed(p->api, organisation, "node", shown);
+                json_decref(shown);
+        }
+        upgrades_look(p->upgrades);
+}
+
 static void on_change(const char *organisation, const char *kind, json_t *value, void *userdata)
 {
         struct plane *p = userdata;
 
-        if (p->api) /* not yet while the parts are made */
-                api_changed(p->api, organisation, kind, value);
+        if (!p->api) /* not yet while the parts are made */
+                return;
+        api_changed(p->api, organisation, kind, value);
+        if (str_equal(kind, "event") &&
+                str_equal(json_string_value(json_object_get(value, "name")), EVENT_UPDATE))
+                on_update(p, organisation, json_string_value(json_object_get(value, "node")));
 }
 
 static void on_output(const char *node, const char *request, const struct wire_output *o, void *userdata)
@@ -75,8 +102,10 @@ static void on_request_changed(const char *organisation, const char *request, vo
 {
         struct plane *p = userdata;
 
-        if (p->api)
-                api_request_changed(p->api, organisation, request);
+        if (!p->api)
+                return;
+        api_request_changed(p->api, organisation, request);
+        upgrades_request_changed(p->upgrades, organisation, request);
 }
 
 /* A node that came is told which configuration it should have; it knows itself whether that is news. */
@@ -104,6 +133,7 @@ static void on_status(const char *node, const struct wire_status *status, void *
                 remind_of_config(p, node);
         else
                 requests_node_gone(p->requests, node);
+        upgrades_look(p->upgrades);
 }
 
 static int write_crl(struct plane *p, struct error *ret_error)
@@ -365,6 +395,7 @@ static int new_parts(struct plane *p, struct error *ret_error)
         o.services = p->services;
         o.broker = p->broker;
         o.requests = p->requests;
+        o.upgrades = p->upgrades = upgrades_new(p->event, p->store, p->requests, on_change, p);
         o.packages = p->packages = packages_new(p->event, p->settings, p->store);
         r = api_new(&o, &p->api, ret_error);
         if (r >= 0)
@@ -382,6 +413,7 @@ static void free_parts(struct plane *p)
         packages_stop(p->packages); /* whoever waits for it is answered while there is an API */
         p->api = api_free(p->api);
         packages_free(p->packages);
+        upgrades_free(p->upgrades);
         requests_free(p->requests);
         broker_free(p->broker);
         services_free(p->services);

@@ -57,19 +57,31 @@ struct actor {
 struct page {
         const char *after;
         int limit;
+        const struct list_filter *only; /* NULL: all */
 };
+/* Of the lists of users, tokens, organisations, audit, reports and incidents; each says which it knows. */
+struct list_filter {
+        const char *name; /* part of it */
+        const char *role, *actor, *action, *object, *verdict;
+        int64_t since, until; /* from since, before until; 0: open */
+};
+extern const struct list_filter list_all;
+/* What a page is to be filtered by; never NULL. */
+const struct list_filter *page_filter(const struct page *p);
 
 /* ---- organisations (store_org.c) ---- */
 #define ORGANISATION_DEFAULT "default"
 int plane_org_add(struct plane_store *s, const struct actor *by, const char *name, int64_t now,
         char ret_id[65], struct error *e);
 int plane_org_find(struct plane_store *s, const char *name_or_id, char ret_id[65], struct error *e);
+/* By name. */
 int plane_org_list(
         struct plane_store *s, const struct actor *by, const struct page *p, json_t **ret, struct error *e);
 
 /* ---- audit (store_audit.c): written in the transaction of the change it tells of ---- */
 int plane_audit(struct plane_store *s, const struct actor *by, const char *organisation, const char *action,
         const char *object, json_t *detail /* stolen; NULL; never a secret */, int64_t now, struct error *e);
+/* By actor, action, object (of it or of its name in the detail), since, until. */
 int plane_audit_list(
         struct plane_store *s, const char *organisation, const struct page *p, json_t **ret, struct error *e);
 /* What was written after the entry with this number, of all organisations and the oldest first, at most 100:
@@ -173,6 +185,7 @@ int plane_event_list(struct plane_store *s, const char *organisation, const stru
 int plane_failures(struct plane_store *s, json_t **ret, struct error *e);
 int plane_report_get(
         struct plane_store *s, const char *organisation, const char *id, json_t **ret, struct error *e);
+/* By verdict, since, until: generated. */
 int plane_report_list(struct plane_store *s, const char *organisation, const char *node, const struct page *p,
         json_t **ret, struct error *e);
 
@@ -187,6 +200,7 @@ int plane_user_add(struct plane_store *s, const struct actor *by, const char *or
         enum role role, const char *password_hash, int64_t now, char ret_id[65], struct error *e);
 int plane_user_find(struct plane_store *s, const char *organisation, const char *name, struct plane_user *ret,
         struct error *e);
+/* By name, role. */
 int plane_user_list(
         struct plane_store *s, const char *organisation, const struct page *p, json_t **ret, struct error *e);
 int plane_user_update(struct plane_store *s, const struct actor *by, const char *organisation, const char *id,
@@ -210,6 +224,7 @@ int plane_token_add(struct plane_store *s, const struct actor *by, const char *o
         struct error *e);
 int plane_token_find(
         struct plane_store *s, const char *secret, int64_t now, struct actor *ret, struct error *e);
+/* By name, role. */
 int plane_token_list(
         struct plane_store *s, const char *organisation, const struct page *p, json_t **ret, struct error *e);
 int plane_token_remove(struct plane_store *s, const struct actor *by, const char *organisation,
@@ -218,6 +233,7 @@ int plane_token_remove(struct plane_store *s, const struct actor *by, const char
 /* ---- incidents (store_incident.c): what plane/incidents.h found ---- */
 int plane_incident_save(struct plane_store *s, const char *organisation, const char *id,
         json_t *incident /* borrowed */, bool open, int64_t now, struct error *e);
+/* By since, until: when they began. */
 int plane_incident_list(struct plane_store *s, const char *organisation, int open /* -1 both */,
         const struct page *p, json_t **ret, struct error *e);
 /* Those that are open, of all organisations: for incidents_resume after a restart. Array of {"organisation",

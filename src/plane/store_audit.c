@@ -48,6 +48,7 @@ static json_t *to_json(sqlite3_stmt *row)
 int plane_audit_list(
         struct plane_store *s, const char *organisation, const struct page *p, json_t **ret, struct error *e)
 {
+        const struct list_filter *f = page_filter(p);
         struct store_list l;
         int r = store_list_begin(&l, 'a', to_json, p, STORE_NEWEST, "0", e);
 
@@ -55,8 +56,12 @@ int plane_audit_list(
                 return r;
         r = db_query(s->db, e, store_list_on_row, &l,
                 "SELECT id, at, actor, action, object, detail, id, 0 FROM audit"
-                " WHERE organisation = ? AND id < ? ORDER BY id DESC LIMIT ?",
-                "sii", organisation, store_list_number(&l, 0), store_list_fetch(&l));
+                " WHERE organisation = ?1 AND id < ?2 AND (?3 IS NULL OR actor = ?3)"
+                " AND (?4 IS NULL OR action = ?4) AND (?5 IS NULL OR object = ?5"
+                " OR json_extract(detail, '$.name') = ?5) AND at >= ?6 AND (?7 = 0 OR at < ?7)"
+                " ORDER BY id DESC LIMIT ?8",
+                "sisssiii", organisation, store_list_number(&l, 0), f->actor, f->action, f->object, f->since,
+                f->until, store_list_fetch(&l));
         return store_list_end(&l, r, ret);
 }
 

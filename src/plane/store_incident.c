@@ -41,23 +41,27 @@ static json_t *to_json(sqlite3_stmt *row)
 int plane_incident_list(struct plane_store *s, const char *organisation, int open, const struct page *p,
         json_t **ret, struct error *e)
 {
-        static const char both[] =
-                "SELECT document, open, since, id FROM incidents"
-                " WHERE organisation = ? AND (since, id) < (?, ?) ORDER BY since DESC, id DESC LIMIT ?";
-        static const char some[] = "SELECT document, open, since, id FROM incidents"
-                                   " WHERE organisation = ? AND (since, id) < (?, ?) AND open = ?5"
+        static const char both[] = "SELECT document, open, since, id FROM incidents"
+                                   " WHERE organisation = ?1 AND (since, id) < (?2, ?3) AND since >= ?6"
                                    " ORDER BY since DESC, id DESC LIMIT ?4";
+        static const char some[] = "SELECT document, open, since, id FROM incidents"
+                                   " WHERE organisation = ?1 AND (since, id) < (?2, ?3) AND open = ?5"
+                                   " AND since >= ?6"
+                                   " ORDER BY since DESC, id DESC LIMIT ?4";
+        const struct list_filter *f = page_filter(p);
         struct store_list l;
+        int64_t before;
         int r = store_list_begin(&l, 'i', to_json, p, STORE_NEWEST, "", e);
 
         if (r < 0)
                 return r;
-        if (open < 0)
-                r = db_query(s->db, e, store_list_on_row, &l, both, "sisi", organisation,
-                        store_list_number(&l, 0), l.after[1], store_list_fetch(&l));
-        else
-                r = db_query(s->db, e, store_list_on_row, &l, some, "sisii", organisation,
-                        store_list_number(&l, 0), l.after[1], store_list_fetch(&l), (int64_t)(open != 0));
+        before = store_list_number(&l, 0);
+        if (f->until && f->until <= before) {
+                before = f->until;
+                l.after[1][0] = 0; /* none of that very moment */
+        }
+        r = db_query(s->db, e, store_list_on_row, &l, open < 0 ? both : some, "sisiii", organisation, before,
+                l.after[1], store_list_fetch(&l), (int64_t)(open != 0), f->since);
         return store_list_end(&l, r, ret);
 }
 

@@ -64,6 +64,9 @@ int64_t store_list_fetch(const struct store_list *l); /* for LIMIT: one more tha
 /* Gives *ret unless `result` is a failure; gives the result. */
 int store_list_end(struct store_list *l, int result, json_t **ret);
 
+/* A role of a filter as its column has it; -1: any. */
+int64_t store_role_wanted(const char *name);
+
 /* ---- parts of nodes ---- */
 
 #define STORE_OWN_EPOCH "plane" /* of the events that the plane itself makes; no node may use it */

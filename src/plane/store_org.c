@@ -70,19 +70,21 @@ int plane_org_list(
         struct plane_store *s, const struct actor *by, const struct page *p, json_t **ret, struct error *e)
 {
         static const char all[] = "SELECT id, name, created, name, id FROM organisations"
-                                  " WHERE (name, id) > (?, ?) ORDER BY name, id LIMIT ?";
-        static const char own[] = "SELECT id, name, created, name, id FROM organisations"
-                                  " WHERE id = ? AND (name, id) > (?, ?)";
+                                  " WHERE (name, id) > (?1, ?2) AND (?4 IS NULL OR instr(name, ?4) > 0)"
+                                  " ORDER BY name, id LIMIT ?3";
+        static const char own[] =
+                "SELECT id, name, created, name, id FROM organisations"
+                " WHERE id = ?1 AND (name, id) > (?2, ?3) AND (?4 IS NULL OR instr(name, ?4) > 0)";
         struct store_list l;
         int r = store_list_begin(&l, 'o', to_json, p, "", "", e);
 
         if (r < 0)
                 return r;
         if (by->organisation[0])
-                r = db_query(s->db, e, store_list_on_row, &l, own, "sss", by->organisation, l.after[0],
-                        l.after[1]);
+                r = db_query(s->db, e, store_list_on_row, &l, own, "ssss", by->organisation, l.after[0],
+                        l.after[1], page_filter(p)->name);
         else
-                r = db_query(s->db, e, store_list_on_row, &l, all, "ssi", l.after[0], l.after[1],
-                        store_list_fetch(&l));
+                r = db_query(s->db, e, store_list_on_row, &l, all, "ssis", l.after[0], l.after[1],
+                        store_list_fetch(&l), page_filter(p)->name);
         return store_list_end(&l, r, ret);
 }

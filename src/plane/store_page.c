@@ -78,6 +78,13 @@ static int decode(struct store_list *l, const char *cursor, struct error *e)
 
 /* ---- lists ---- */
 
+const struct list_filter list_all;
+
+const struct list_filter *page_filter(const struct page *p)
+{
+        return p && p->only ? p->only : &list_all;
+}
+
 int store_list_begin(struct store_list *l, char kind, json_t *(*to_json)(sqlite3_stmt *row),
         const struct page *p, const char *first, const char *second, struct error *e)
 {

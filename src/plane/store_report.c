@@ -112,10 +112,11 @@ int plane_report_get(
         return error_set(e, ENOENT, "report.unknown", "there is no such report");
 }
 
-/* ?1 organisation ?2 node ?3, ?4 key ?5 limit */
-#define WHERE                                  \
-        " CROSS JOIN nodes n ON n.id = e.node" \
-        " WHERE e.organisation = ?1 AND (e.generated, e.id) < (?3, ?4)"
+/* ?1 organisation ?2 node ?3, ?4 key ?5 limit ?6 since ?7 verdict */
+#define WHERE                                                                                 \
+        " CROSS JOIN nodes n ON n.id = e.node"                                                \
+        " WHERE e.organisation = ?1 AND (e.generated, e.id) < (?3, ?4) AND e.generated >= ?6" \
+        " AND (?7 IS NULL OR e.verdict = ?7)"
 #define NEWEST " ORDER BY e.generated DESC, e.id DESC LIMIT ?5"
 
 int plane_report_list(struct plane_store *s, const char *organisation, const char *node, const struct page *p,
@@ -125,12 +126,20 @@ int plane_report_list(struct plane_store *s, const char *organisation, const cha
                 COLUMNS ", e.generated, e.id FROM reports e INDEXED BY reports_newest" WHERE NEWEST;
         static const char of_node[] = COLUMNS
                 ", e.generated, e.id FROM reports e INDEXED BY reports_node" WHERE " AND e.node = ?2" NEWEST;
+        const struct list_filter *f = page_filter(p);
         struct store_list l;
+        int64_t before, id;
         int r = store_list_begin(&l, 'r', to_json, p, STORE_NEWEST, STORE_NEWEST, e);
 
         if (r < 0)
                 return r;
-        r = db_query(s->db, e, store_list_on_row, &l, node ? of_node : all, "ssiii", organisation, node,
-                store_list_number(&l, 0), store_list_number(&l, 1), store_list_fetch(&l));
+        before = store_list_number(&l, 0);
+        id = store_list_number(&l, 1);
+        if (f->until && f->until <= before) {
+                before = f->until;
+                id = 0; /* none of that very moment */
+        }
+        r = db_query(s->db, e, store_list_on_row, &l, node ? of_node : all, "ssiiiis", organisation, node,
+                before, id, store_list_fetch(&l), f->since, f->verdict);
         return store_list_end(&l, r, ret);
 }

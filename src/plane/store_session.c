@@ -242,6 +242,7 @@ static json_t *to_json(sqlite3_stmt *row)
 int plane_token_list(
         struct plane_store *s, const char *organisation, const struct page *p, json_t **ret, struct error *e)
 {
+        const struct list_filter *f = page_filter(p);
         struct store_list l;
         int r = store_list_begin(&l, 't', to_json, p, "", "", e);
 
@@ -249,8 +250,9 @@ int plane_token_list(
                 return r;
         r = db_query(s->db, e, store_list_on_row, &l,
                 "SELECT id, name, role, created, expires, used, name, id FROM tokens"
-                " WHERE organisation = ? AND name > ? ORDER BY name LIMIT ?",
-                "ssi", organisation, l.after[0], store_list_fetch(&l));
+                " WHERE organisation = ?1 AND name > ?2 AND (?3 IS NULL OR instr(name, ?3) > 0)"
+                " AND (?4 < 0 OR role = ?4) ORDER BY name LIMIT ?5",
+                "sssii", organisation, l.after[0], f->name, store_role_wanted(f->role), store_list_fetch(&l));
         return store_list_end(&l, r, ret);
 }
 

@@ -7,6 +7,7 @@
 #include "wire/update.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #define DAY_MS INT64_C(86400000)
@@ -28,27 +29,41 @@ static json_t *to_json(sqlite3_stmt *row)
 
 /* ---- storing ---- */
 
+/* What it waits for, or why it failed. */
+static void describe(const struct update_state *u, char *ret, size_t size_bytes)
+{
+        if (u->status == UPDATE_IN_PROGRESS && u->waiting_since_unix_ms)
+                snprintf(ret, size_bytes, "waits: %s", u->waiting_for);
+        else
+                str_copy(ret, size_bytes, u->error);
+}
+
 /* Records are sent again until they are acknowledged, so that one may come after a later one. */
 static int upsert(struct plane_store *s, const char *organisation, const char *node, int64_t event,
         const struct wire_event *from, const struct update_state *u, int64_t now, struct error *e)
 {
         static const char sql[] =
                 "INSERT INTO node_update (organisation, node, id, event, action, actor, status, version_from,"
-                " version_to, started, ended, generated, received, document)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (node, id) DO UPDATE SET"
+                " version_to, started, ended, generated, received, text, packages, document)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (node, id) DO UPDATE "
+                "SET"
                 " event = excluded.event, action = excluded.action, actor = excluded.actor,"
                 " status = excluded.status, version_from = excluded.version_from,"
                 " version_to = excluded.version_to, started = excluded.started, ended = excluded.ended,"
-                " generated = excluded.generated, received = excluded.received, document = excluded.document"
+                " generated = excluded.generated, received = excluded.received, text = excluded.text,"
+                " packages = excluded.packages, document = excluded.document"
                 " WHERE (excluded.ended > 0) > (node_update.ended > 0) OR"
                 " ((excluded.ended > 0) = (node_update.ended > 0)"
                 " AND excluded.generated >= node_update.generated)";
         _cleanup_free_ char *document = json_to_text(from->update);
 
-        return db_run(s->db, e, sql, "sssisssssiiiis", organisation, node, u->job.id, event,
+        char text[600];
+
+        describe(u, text, sizeof text);
+        return db_run(s->db, e, sql, "sssisssssiiiisis", organisation, node, u->job.id, event,
                 update_action_to_string(u->job.action), u->job.by, update_status_to_string(u->status),
                 u->version_from, u->version_to, u->started_unix_ms, u->ended_unix_ms, from->generated_unix_ms,
-                now, document);
+                now, text, (int64_t)u->package_count, document);
 }
 
 static int bound(struct plane_store *s, const char *node, struct error *e)

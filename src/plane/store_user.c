@@ -96,9 +96,17 @@ static json_t *to_json(sqlite3_stmt *row)
                 role_to_string((enum role)db_integer(row, 2)), "created", store_time(row, 3));
 }
 
+int64_t store_role_wanted(const char *name)
+{
+        enum role role;
+
+        return name && role_from_string(name, &role) == 0 ? (int64_t)role : -1;
+}
+
 int plane_user_list(
         struct plane_store *s, const char *organisation, const struct page *p, json_t **ret, struct error *e)
 {
+        const struct list_filter *f = page_filter(p);
         struct store_list l;
         int r = store_list_begin(&l, 'u', to_json, p, "", "", e);
 
@@ -106,8 +114,9 @@ int plane_user_list(
                 return r;
         r = db_query(s->db, e, store_list_on_row, &l,
                 "SELECT id, name, role, created, name, id FROM users"
-                " WHERE organisation = ? AND name > ? ORDER BY name LIMIT ?",
-                "ssi", organisation, l.after[0], store_list_fetch(&l));
+                " WHERE organisation = ?1 AND name > ?2 AND (?3 IS NULL OR instr(name, ?3) > 0)"
+                " AND (?4 < 0 OR role = ?4) ORDER BY name LIMIT ?5",
+                "sssii", organisation, l.after[0], f->name, store_role_wanted(f->role), store_list_fetch(&l));
         return store_list_end(&l, r, ret);
 }
 

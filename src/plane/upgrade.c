@@ -498,7 +498,7 @@ void upgrade_step(struct upgrade *u, size_t may_ask, int64_t now)
 
 static int not_now(const struct upgrade *u, const char *what, const char *wanted, struct error *e)
 {
-        return error_set(e, EBUSY, "upgrade.state", "the upgrade is %s: %s is for one that is %s",
+        return error_set(e, EEXIST, "upgrade.state", "the upgrade is %s: %s is for one that is %s",
                 states[u->state], what, wanted);
 }
 
@@ -530,7 +530,7 @@ int upgrade_resume(struct upgrade *u, int64_t now, struct error *ret_error)
         if (u->state != UPGRADE_PAUSED && u->state != UPGRADE_STOPPED)
                 return not_now(u, "resume", "paused or stopped", ret_error);
         if (u->state == UPGRADE_STOPPED && too_many_failed(u, &failed, &begun))
-                return error_set(ret_error, EBUSY, "upgrade.failures",
+                return error_set(ret_error, EEXIST, "upgrade.failures",
                         "%zu of %zu nodes failed, still more than %u %%: 'retry' takes them up again", failed,
                         begun, u->plan.stop_at_percent);
         enter_whole(u, UPGRADE_RUNNING, "", now);
@@ -568,7 +568,7 @@ int upgrade_retry(struct upgrade *u, int64_t now, struct error *ret_error)
         }
         if (count == 0)
                 return error_set(
-                        ret_error, EBUSY, "upgrade.no-errors", "no node of this upgrade is in ERROR");
+                        ret_error, EEXIST, "upgrade.no-errors", "no node of this upgrade is in ERROR");
         if (u->state == UPGRADE_STOPPED || u->state == UPGRADE_COMPLETED)
                 enter_whole(u, UPGRADE_RUNNING, "", now);
         return 0;

@@ -132,7 +132,7 @@ struct upgrade_node *upgrade_add_node(struct upgrade *u); /* zeroed; valid until
 /* Gives every node its wave, or SKIPPED with the reason; those that the plan does not include go. The order
  * is by a hash of upgrade and node: waves go across sites, and it is the same each time. */
 void upgrade_choose(struct upgrade *u, int64_t now);
-/* What a person asks. -EBUSY with a sentence when it is not in a state for that. */
+/* What a person asks. -EEXIST with a sentence when it is not in a state for that. */
 int upgrade_start(struct upgrade *u, int64_t now, struct error *ret_error); /* after upgrade_choose() */
 int upgrade_pause(struct upgrade *u, int64_t now, struct error *ret_error);
 int upgrade_resume(struct upgrade *u, int64_t now, struct error *ret_error);
