@@ -1,8 +1,8 @@
 #!/usr/bin/python3
 """apt's method for gridnode:// addresses, driven by the apt-get of a real Debian. test_apt.py BUILD [NAME-PART...]
 
-The lab's site; in its Internet nginx serves a repository that reprepro made and signed, to nodes with a certificate only. apt runs in
-a Debian of its own, in the node's network namespace. Needs root. Ends with the line "N passed, N failed"."""
+The lab's site; in its Internet nginx serves a repository that reprepro made and signed, to nodes with a certificate only. apt
+runs in a Debian of its own, in the node's network namespace. Needs root. Ends with the line "N passed, N failed"."""
 
 import ctypes
 import json
@@ -21,6 +21,7 @@ import traceback
 sys.dont_write_bytecode = True
 
 import debian_root  # noqa: E402
+import plane_site  # noqa: E402
 from debian_root import expect, wait_until  # noqa: E402
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
@@ -428,6 +429,20 @@ def test_bad_input(world):
     expect(told.count("104 Warning") == 1 and "Deadline: 'soon' is no number" in told and status == 0, told, status)
 
 
+def test_nobody_listens(world):
+    """apt is gone: its end of either pipe ends the method, in the middle of a transfer, too."""
+    for close in ("stdout", "stdin"):
+        process = world.method()
+        wait_for_method(world, process)
+        process.stdin.write(acquire(f"{SOURCE}/dists/stable/InRelease", f"/tmp/{close}"))
+        getattr(process, close).close()
+        if close == "stdout":
+            process.stdin.flush()
+        expect(process.wait(10) == (100 if close == "stdout" else 0), close, process.returncode)
+        for stream in (process.stdin, process.stdout):
+            stream.close()
+
+
 def test_as_root(world):
     """apt that is told to work as root: the method is _apt all the same, and says what that means."""
     world.forget()
@@ -690,6 +705,31 @@ def test_status(world):
     expect(told["address"] in [f"{a}:443" for a in REPO] and 0 < told["bytes"] < told["size"], told)
     expect(apt.wait(20) == 0)
     world.serve()
+
+
+def test_plane(world):
+    """The control plane's own repository, by-hash, to a node that it registered; in another root, which the environment names."""
+    with plane_site.Site(world.build, f"aptp{os.getpid()}") as site:
+        node = site.new_node("branch-12")
+        site.plane("package", "add", world.make_deb("planed", "1.0"))
+        shutil.copytree(node.root, world.path("/opt/grid"), symlinks=True)
+        shutil.move(world.path("/etc/gridnode"), world.path("/etc/no-gridnode"))
+        world.write("/etc/apt/sources.list.d/grid.sources",
+                    SOURCES.format(uri=SOURCE).replace("/usr/share/keyrings/grid.gpg", "/opt/grid/etc/gridnode/repo-keyring.gpg"))
+        world.forget()
+        name, world.name = world.name, site.name
+        try:
+            apt = world.words("env", "GRIDNODE_ROOT=/opt/grid", "apt-get")
+            told = run(*apt, "update", "--error-on=any", "-o", "Debug::pkgAcquire::Worker=1").stdout
+            expect("dists/stable/main/binary-amd64/by-hash/SHA256/" in told, told)
+            told = run(*apt, "install", "-y", "planed").stdout
+            expect("Setting up planed (1.0)" in told, told)
+            told = run(*apt, "update", "--error-on=any").stdout
+            expect("Hit:1" in told and "Get:" not in told, told)
+        finally:
+            world.name = name
+            shutil.move(world.path("/etc/no-gridnode"), world.path("/etc/gridnode"))
+            world.write("/etc/apt/sources.list.d/grid.sources", SOURCES.format(uri=SOURCE))
 
 
 def main():
