@@ -33,7 +33,8 @@ static int open_owned(const char *path)
                 return -errno;
         if (flock(fd, LOCK_EX | LOCK_NB) < 0)
                 return -EAGAIN;
-        if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
+        /* The folder is the daemon's, and this may be root: a file with another name is not to be emptied. */
+        if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || st.st_nlink > 1)
                 return -EINVAL;
         if (st.st_nlink == 0)
                 return -EAGAIN;
