@@ -281,6 +281,8 @@ static void add_packages(struct text *t, const struct plane_settings *s)
         text_addf(t,
                 "    location = /api/v1/packages {\n"
                 "      client_max_body_size %zum; client_body_timeout 60s;\n"
+                /* Also the window of HTTP/2: the default of 16 KiB makes it six times as slow. */
+                "      client_body_buffer_size 1m;\n"
                 "      proxy_http_version 1.1; proxy_next_upstream off; proxy_request_buffering off;\n"
                 "      proxy_connect_timeout 5s; proxy_send_timeout 60s; proxy_read_timeout 30m;\n"
                 "      proxy_pass http://api/api/v1/packages;\n    }\n"
