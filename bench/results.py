@@ -114,6 +114,10 @@ beforehand by `swarm-register`, straight into the plane's database), its own TLS
 own topics, will and status, and the node's own control channel (`src/node/channel.c`: backoff, window, repetition). Not
 simulated: probes, tools, a database of each node's own, the TLS context, which a node makes anew for each attempt, and
 the way: everything is on loopback. The swarm's CPU time comes from the same cores as the plane's."""),
+    "transfer": ("Transfers", """`bench/transfer`: two network namespaces of their own, with real nginx (HTTP/2, TLS 1.3, mutual) on one
+side; `gridnode fetch` and curl by turns in one run, the same file, the same certificates, the same server, onto the same disk (fetch
+has what it wrote fsynced, curl does not). A cut is an RST by a relay. 50 ms and 100 Mbit/s are made by the lab's wire. apt is
+Debian's, its own method and ours by turns, the same repository of one package."""),
 }
 
 

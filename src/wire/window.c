@@ -163,7 +163,10 @@ static bool occurs(const struct window *w, int64_t now_unix, int ahead, int64_t 
                 return false;
         *ret_from = moment(now_unix, ahead, w->from_minute);
         *ret_to = moment(now_unix, ahead + (int)(end / MINUTES_A_DAY), end % MINUTES_A_DAY);
-        return *ret_to > *ret_from;
+        /* Both in the hour that the clock left out: it comes after that, as long as it is. */
+        if (*ret_to <= *ret_from)
+                *ret_to = *ret_from + w->length_minutes * 60;
+        return true;
 }
 
 bool window_contains(const struct window *list, size_t count, int64_t now_unix, int64_t *ret_end_unix)
