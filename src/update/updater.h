@@ -31,11 +31,13 @@ struct updater {
         char broken_package[96]; /* that dpkg could not bring in, of the last run */
         char failure[1024];      /* the sentence, of a step that failed */
         char *log_path;
-        bool has_lists; /* of the own package, fetched by this process */
+        bool has_lists;    /* of the own package, fetched by this process */
+        bool needs_repair; /* of dpkg, which a check leaves alone */
         /* What is being fetched: bytes are those of these files. */
         struct apt_file *files;
         size_t file_count;
-        const struct world *fetching; /* NULL: nothing is */
+        const struct world *fetching;   /* NULL: nothing is */
+        enum update_step_name *patient; /* the step that waits for its way while apt runs; NULL: none does */
         enum update_step_name fetching_step;
         uint64_t fetched_before;
         double rate_at_ms;

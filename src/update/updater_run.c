@@ -26,6 +26,7 @@
 #define RATE_MS       2000
 #define MAX_ARGUMENTS 24
 #define HASH_ATTEMPTS 3
+#define SILENCE_MS    3000
 #define WAY_FILE      "way" /* in UPDATE/apt */
 
 volatile sig_atomic_t updater_stop;
@@ -54,6 +55,8 @@ int updater_fail(struct updater *u, const char *format, ...)
 struct watch {
         struct updater *u;
         bool may_be_ended;
+        bool has_way;        /* bytes came in this run */
+        double active_at_ms; /* bytes were seen to come, or the run began */
         void (*on_line)(const char *line, void *userdata);
         void *userdata;
 };
@@ -127,8 +130,43 @@ static void note_progress(struct updater *u)
                 (unsigned long long)s->size);
 }
 
-/* By which port bytes came last: apt's method notes it. */
-static void note_way(struct updater *u)
+/* ---- the way ---- */
+
+/* What the daemon's monitor says of the way: 1 open, 0 closed (with its words), -1 nothing is known. */
+static int look_at_way(
+        const struct updater *u, char *ret_code, size_t code_size, char *ret_why, size_t why_size)
+{
+        const struct way_view *v;
+        struct ways ways;
+
+        if (ways_load(u->repository.ways, &ways, NULL) < 0 || !ways_is_fresh(&ways, clock_unix_ms()))
+                return -1;
+        v = ways_find(&ways, u->repository.service);
+        if (!v)
+                return -1;
+        if (str_equal(v->state, "ok") || str_equal(v->state, "degraded"))
+                return 1;
+        if (!str_equal(v->state, "failed") || v->summary[0] == '\0')
+                return -1;
+        str_copy(ret_code, code_size, v->code);
+        str_copy(ret_why, why_size, v->summary);
+        return 0;
+}
+
+/* Whatever failed, it was not the name. */
+static enum update_step_name past_look_up(struct updater *u, enum update_step_name step)
+{
+        if (step != STEP_LOOK_UP || u->complaints.failure == APT_FAILURE_LOOK_UP ||
+                u->complaints.failure == APT_FAILURE_LOCK)
+                return step;
+        journal_end(&u->journal, STEP_LOOK_UP, STEP_DONE, "%s, by the configured DNS servers",
+                u->repository.host);
+        journal_begin(&u->journal, STEP_CONNECT, "https://%s/debian", u->repository.host);
+        return STEP_CONNECT;
+}
+
+/* By which port bytes came last: apt's method notes it. False: none came in this run. */
+static bool note_way(struct updater *u)
 {
         _cleanup_free_ char *path = path_join(u->journal.place.apt, WAY_FILE), *text = NULL;
         struct update_state *s = &u->journal.state;
@@ -136,23 +174,57 @@ static void note_way(struct updater *u)
         unsigned long port;
 
         if (file_read(path, 16, &text, &length, NULL) < 0)
-                return;
+                return false;
         port = strtoul(text, NULL, 10);
-        if (port == 0 || port > UINT16_MAX || port == s->way)
-                return;
+        if (port == 0 || port > UINT16_MAX)
+                return false;
+        if (port == s->way)
+                return true;
         s->way = (uint16_t)port;
         journal_log(&u->journal, "bytes come by port %lu", port);
         journal_save(&u->journal);
+        return true;
+}
+
+static bool is_active(struct watch *w, uint64_t bytes_before)
+{
+        bool has_way = note_way(w->u), is_first = has_way && !w->has_way;
+
+        w->has_way = has_way;
+        return is_first || w->u->journal.state.bytes != bytes_before;
+}
+
+/* apt's method waits for a way as well, longer than whoever looks on should be left without a word. It is
+ * said only while nothing comes: there may be another way than the one that the daemon watches. */
+static void tell_waiting(struct watch *w, bool is_active)
+{
+        struct updater *u = w->u;
+        struct journal *j = &u->journal;
+        char code[48], why[512];
+
+        if (is_active) {
+                w->active_at_ms = clock_monotonic_ms();
+                if (j->state.steps[*u->patient].state == STEP_WAITING)
+                        journal_begin(j, *u->patient, "goes on");
+        } else if (clock_monotonic_ms() - w->active_at_ms >= SILENCE_MS &&
+                   look_at_way(u, code, sizeof code, why, sizeof why) == 0) {
+                if (!str_starts_with(code, "dns"))
+                        *u->patient = past_look_up(u, *u->patient);
+                journal_wait(j, *u->patient, code, why);
+        }
 }
 
 static int on_tick(void *userdata)
 {
         struct watch *w = userdata;
+        struct updater *u = w->u;
+        uint64_t before = u->journal.state.bytes;
 
-        note_way(w->u);
-        if (w->u->fetching)
-                note_progress(w->u);
-        return w->may_be_ended ? updater_check(w->u) : 0;
+        if (u->fetching)
+                note_progress(u);
+        if (u->patient)
+                tell_waiting(w, is_active(w, before));
+        return w->may_be_ended ? updater_check(u) : 0;
 }
 
 /* ---- running ---- */
@@ -193,6 +265,7 @@ static int run(struct updater *u, unsigned flags, const struct run_options *give
         _cleanup_(variables_done) struct variables variables = {0};
         struct watch watch = {.u = u,
                 .may_be_ended = !(flags & UPDATER_CHANGES_SYSTEM),
+                .active_at_ms = clock_monotonic_ms(),
                 .on_line = line,
                 .userdata = userdata};
         struct run_options o = *given;
@@ -284,27 +357,6 @@ int updater_await_locks(struct updater *u, enum update_step_name step)
         return r;
 }
 
-/* What the daemon's monitor says of the way: 1 open, 0 closed (with its words), -1 nothing is known. */
-static int look_at_way(
-        const struct updater *u, char *ret_code, size_t code_size, char *ret_why, size_t why_size)
-{
-        const struct way_view *v;
-        struct ways ways;
-
-        if (ways_load(u->repository.ways, &ways, NULL) < 0 || !ways_is_fresh(&ways, clock_unix_ms()))
-                return -1;
-        v = ways_find(&ways, u->repository.service);
-        if (!v)
-                return -1;
-        if (str_equal(v->state, "ok") || str_equal(v->state, "degraded"))
-                return 1;
-        if (!str_equal(v->state, "failed") || v->summary[0] == '\0')
-                return -1;
-        str_copy(ret_code, code_size, v->code);
-        str_copy(ret_why, why_size, v->summary);
-        return 0;
-}
-
 /* Until the moment at which the way is seen to open, or the next attempt is due all the same: there may be
  * another way than the one that is watched. */
 static int await_way(struct updater *u, enum update_step_name step)
@@ -387,18 +439,6 @@ int updater_explain(struct updater *u, const char *doing)
         return u->complaints.failure == APT_FAILURE_NOT_FOUND ? -ENOENT : -EIO;
 }
 
-/* Whatever failed, it was not the name. */
-static enum update_step_name past_look_up(struct updater *u, enum update_step_name step)
-{
-        if (step != STEP_LOOK_UP || u->complaints.failure == APT_FAILURE_LOOK_UP ||
-                u->complaints.failure == APT_FAILURE_LOCK)
-                return step;
-        journal_end(&u->journal, STEP_LOOK_UP, STEP_DONE, "%s, by the configured DNS servers",
-                u->repository.host);
-        journal_begin(&u->journal, STEP_CONNECT, "https://%s/debian", u->repository.host);
-        return STEP_CONNECT;
-}
-
 int updater_apt_patiently(
         struct updater *u, enum update_step_name step, const struct world *w, const char *const *arguments)
 {
@@ -406,8 +446,11 @@ int updater_apt_patiently(
         bool renewed = false;
 
         for (;;) {
-                int r = updater_apt(u, w, 0, arguments, NULL, NULL);
+                int r;
 
+                u->patient = &step;
+                r = updater_apt(u, w, 0, arguments, NULL, NULL);
+                u->patient = NULL;
                 if (r < 0)
                         return r;
                 step = past_look_up(u, step);
@@ -435,8 +478,8 @@ int updater_apt_patiently(
                 } else {
                         r = await_way(u, step);
                 }
+                /* It waits until bytes come. */
                 if (r < 0)
                         return r;
-                journal_begin(&u->journal, step, "goes on");
         }
 }
