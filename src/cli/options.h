@@ -41,6 +41,11 @@ struct settings {
                 bool check, dry_run, download, now, cancel, history, no_reboot, no_wait;
                 const char *channel, *by;
         } update;
+        struct { /* lists of the control plane, and its upgrades */
+                const char *tag, *remove, *status, *verdict, *actor, *action, *object;
+                const char *include, *exclude, *sites, *waves, *stop_at, *limit;
+                bool ask;
+        } fleet;
         bool help, version;
 };
 
@@ -142,6 +147,22 @@ enum option_name {
         OPTION_NO_WAIT,
         OPTION_SUITE,
         OPTION_BY,
+        OPTION_TAG,
+        OPTION_REMOVE_TAGS,
+        OPTION_UPDATE_STATUS,
+        OPTION_VERDICT,
+        OPTION_ACTOR,
+        OPTION_ACTION,
+        OPTION_OBJECT,
+        OPTION_OF_ROLE,
+        OPTION_INCLUDE,
+        OPTION_EXCLUDE,
+        OPTION_SITES,
+        OPTION_WAVES,
+        OPTION_STOP_AT,
+        OPTION_LIMIT,
+        OPTION_ASK,
+        OPTION_TIMELINE,
         OPTION_HELP,
         OPTION_VERSION,
         OPTION_COUNT

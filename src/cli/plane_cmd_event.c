@@ -14,43 +14,6 @@
 
 #define REPORTS "/api/v1/reports"
 
-/* "30m", "6h", "2d" ago, or a time as it is. The caller's; NULL after its message. */
-static char *time_of(const struct session *s, const char *option, const char *text)
-{
-        char *unit = NULL, buffer[32];
-        unsigned long count = strtoul(text, &unit, 10);
-        int64_t unix_ms, seconds = 0;
-
-        if (unit != text && unit[0] && !unit[1])
-                seconds = unit[0] == 's'   ? 1
-                          : unit[0] == 'm' ? 60
-                          : unit[0] == 'h' ? 3600
-                          : unit[0] == 'd' ? 86400
-                                           : 0;
-        if (seconds && count < 100000) {
-                time_format_utc(((int64_t)time(NULL) - (int64_t)count * seconds) * 1000, buffer);
-                return xstrdup(buffer);
-        }
-        if (time_parse_utc(text, &unix_ms) == 0)
-                return xstrdup(text);
-        session_usage_error(
-                s, "--%s takes 2026-11-21T03:00:00Z, or 30m, 6h, 2d for so long ago, not '%s'", option, text);
-        return NULL;
-}
-
-static int add_times(const struct session *s, struct plane_path *p)
-{
-        _cleanup_free_ char *since = NULL, *until = NULL;
-
-        if (s->settings.since && !(since = time_of(s, "since", s->settings.since)))
-                return EX_USAGE;
-        if (s->settings.until && !(until = time_of(s, "until", s->settings.until)))
-                return EX_USAGE;
-        plane_path_add(p, "since", since);
-        plane_path_add(p, "until", until);
-        return EXIT_SUCCESS;
-}
-
 /* Any of its causes, as the API's list has it. */
 static bool has_cause(const char *wanted, const json_t *event)
 {
@@ -161,7 +124,7 @@ int cmd_event_list(struct session *s)
         plane_path_add(&p, "name", s->settings.event_name);
         plane_path_add(&p, "cause", s->settings.cause);
         plane_path_add(&p, "severity", s->settings.severity);
-        status = add_times(s, &p);
+        status = plane_path_add_times(s, &p);
         if (status == EXIT_SUCCESS)
                 status = s->settings.csv      ? show_csv(s, text_string(&p.text))
                          : s->settings.follow ? follow_events(s, text_string(&p.text))
@@ -170,13 +133,28 @@ int cmd_event_list(struct session *s)
         return status;
 }
 
+/* `list` with the times of the options. */
+static int show_list_of_times(const struct session *s, struct plane_path *p,
+        const struct table_column *columns, size_t count, const char *empty)
+{
+        int status = plane_path_add_times(s, p);
+
+        if (status == EXIT_SUCCESS)
+                status = plane_show_list(s, text_string(&p->text), columns, count, empty);
+        text_done(&p->text);
+        return status;
+}
+
 int cmd_incident_list(struct session *s)
 {
         static const struct table_column columns[] = {{"SINCE", "since"}, {"UNTIL", "until"},
                 {"CAUSE", "cause"}, {"NODES", "nodes"}, {"SUMMARY", "summary"}};
 
-        return plane_show_list(s, s->settings.open_only ? "/api/v1/incidents?open=true" : "/api/v1/incidents",
-                columns, ELEMENTS(columns),
+        struct plane_path p = {0};
+
+        text_add(&p.text, "/api/v1/incidents");
+        plane_path_add(&p, "open", s->settings.open_only ? "true" : NULL);
+        return show_list_of_times(s, &p, columns, ELEMENTS(columns),
                 "No incidents: no cause was reported by many nodes at the same time.");
 }
 
@@ -185,7 +163,13 @@ int cmd_audit_list(struct session *s)
         static const struct table_column columns[] = {{"AT", "at"}, {"WHO", "actor"}, {"WHAT", "action"},
                 {"OBJECT", "object"}, {"DETAIL", "detail"}};
 
-        return plane_show_list(s, "/api/v1/audit", columns, ELEMENTS(columns), "Nothing was changed yet.");
+        struct plane_path p = {0};
+
+        text_add(&p.text, "/api/v1/audit");
+        plane_path_add(&p, "actor", s->settings.fleet.actor);
+        plane_path_add(&p, "action", s->settings.fleet.action);
+        plane_path_add(&p, "object", s->settings.fleet.object);
+        return show_list_of_times(s, &p, columns, ELEMENTS(columns), "Nothing was changed yet.");
 }
 
 int cmd_report_list(struct session *s)
@@ -193,14 +177,11 @@ int cmd_report_list(struct session *s)
         static const struct table_column columns[] = {{"GENERATED", "generated"}, {"NODE", "node_name"},
                 {"VERDICT", "verdict"}, {"ASKED BY", "trigger"}, {"ID", "id"}, {"SUMMARY", "summary"}};
         struct plane_path p = {0};
-        int status;
 
         text_add(&p.text, REPORTS);
         plane_path_add(&p, "node", s->settings.node);
-        status = plane_show_list(
-                s, text_string(&p.text), columns, ELEMENTS(columns), "No diagnosis was needed yet.");
-        text_done(&p.text);
-        return status;
+        plane_path_add(&p, "verdict", s->settings.fleet.verdict);
+        return show_list_of_times(s, &p, columns, ELEMENTS(columns), "No diagnosis was needed yet.");
 }
 
 /* As `gridnode diag --json` wrote it, so that `gridnode diag --replay -` reads it. */

@@ -67,7 +67,8 @@ int cmd_node_token(struct session *s)
 int cmd_node_list(struct session *s)
 {
         static const struct table_column columns[] = {{"NAME", "name"}, {"SITE", "site"}, {"STATE", "state"},
-                {"CONNECTED", "connected"}, {"LAST SEEN", "last_seen"}, {"CAUSE", "cause"}, {"ID", "id"}};
+                {"CONNECTED", "connected"}, {"LAST SEEN", "last_seen"}, {"VERSION", "version"},
+                {"UPDATE", "update.status"}, {"ID", "id"}};
         struct plane_path p = {0};
         int status;
 
@@ -75,6 +76,7 @@ int cmd_node_list(struct session *s)
         plane_path_add(&p, "site", s->settings.site);
         plane_path_add(&p, "name", s->settings.event_name);
         plane_path_add(&p, "cause", s->settings.cause);
+        plane_path_add(&p, "tag", s->settings.fleet.tag);
         status = plane_show_list(s, text_string(&p.text), columns, ELEMENTS(columns),
                 "No nodes yet: 'gridplane node create NAME' makes one.");
         text_done(&p.text);

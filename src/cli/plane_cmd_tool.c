@@ -1,4 +1,4 @@
-/* gridplane node tool NODE TOOL [ARGUMENT]... */
+/* gridplane node tool NODE TOOL [ARGUMENT]..., and what else runs a tool at a node. */
 #include "cli/commands_gridplane.h"
 #include "cli/plane_show.h"
 #include "cli/stop.h"
@@ -60,17 +60,6 @@ static int on_event(const char *name, json_t *data, void *userdata)
         return 0;
 }
 
-static json_t *request_of(const struct session *s)
-{
-        json_t *arguments = json_array();
-
-        for (int i = 2; i < s->argument_count; i++)
-                json_array_append_new(arguments, json_string(s->arguments[i]));
-        return json_pack("{s:s,s:o,s:I}", "tool", s->arguments[1], "arguments", arguments, "timeout_s",
-                s->settings.budget_s > 0 ? (json_int_t)ceil(s->settings.budget_s)
-                                         : (json_int_t)DEFAULT_TIMEOUT_S);
-}
-
 /* An interrupt ends the tool at the node, too. */
 static int cancel(const struct session *s, const char *id)
 {
@@ -82,14 +71,17 @@ static int cancel(const struct session *s, const char *id)
         return 128 + stop_signal();
 }
 
-int cmd_node_tool(struct session *s)
+int plane_run_tool(
+        const struct session *s, const char *node, const char *tool, json_t *arguments, int timeout_s)
 {
-        _cleanup_free_ char *path = plane_path_segment("/api/v1/nodes", s->arguments[0], "/requests"),
-                            *stream = NULL;
+        _cleanup_free_ char *path = plane_path_segment("/api/v1/nodes", node, "/requests"), *stream = NULL;
         struct plane_answer a = {0};
         struct output o = {.session = s, .status = EXIT_FAILURE};
         const char *id;
-        int result = 0, status = plane_call(s, "POST", path, request_of(s), &a);
+        int result = 0,
+            status = plane_call(s, "POST", path,
+                    json_pack("{s:s,s:o,s:i}", "tool", tool, "arguments", arguments, "timeout_s", timeout_s),
+                    &a);
 
         if (status != EXIT_SUCCESS)
                 return status;
@@ -105,4 +97,14 @@ int cmd_node_tool(struct session *s)
                 status = result ? o.status : session_fail(s, EX_UNAVAILABLE, "the output broke off");
         plane_answer_done(&a);
         return status;
+}
+
+int cmd_node_tool(struct session *s)
+{
+        json_t *arguments = json_array();
+
+        for (int i = 2; i < s->argument_count; i++)
+                json_array_append_new(arguments, json_string(s->arguments[i]));
+        return plane_run_tool(s, s->arguments[0], s->arguments[1], arguments,
+                s->settings.budget_s > 0 ? (int)ceil(s->settings.budget_s) : DEFAULT_TIMEOUT_S);
 }

@@ -50,12 +50,27 @@ int cmd_user_add(struct session *s)
         return status == EXIT_SUCCESS ? show_id(s, &a) : status;
 }
 
+/* The list at `path`, of this name and role where the options say so. */
+static int show_named(const struct session *s, const char *path, const struct table_column *columns,
+        size_t count, const char *empty)
+{
+        struct plane_path p = {0};
+        int status;
+
+        text_add(&p.text, path);
+        plane_path_add(&p, "name", s->settings.event_name);
+        plane_path_add(&p, "role", s->settings.role);
+        status = plane_show_list(s, text_string(&p.text), columns, count, empty);
+        text_done(&p.text);
+        return status;
+}
+
 int cmd_user_list(struct session *s)
 {
         static const struct table_column columns[] = {
                 {"NAME", "name"}, {"ROLE", "role"}, {"CREATED", "created"}, {"ID", "id"}};
 
-        return plane_show_list(s, USERS, columns, ELEMENTS(columns),
+        return show_named(s, USERS, columns, ELEMENTS(columns),
                 "No users yet: 'gridplane user add NAME --role admin' makes one.");
 }
 
@@ -157,7 +172,7 @@ int cmd_token_list(struct session *s)
         static const struct table_column columns[] = {{"NAME", "name"}, {"ROLE", "role"},
                 {"CREATED", "created"}, {"EXPIRES", "expires"}, {"ID", "id"}};
 
-        return plane_show_list(s, TOKENS, columns, ELEMENTS(columns),
+        return show_named(s, TOKENS, columns, ELEMENTS(columns),
                 "No API tokens yet: 'gridplane token add NAME' makes one.");
 }
 
@@ -180,5 +195,5 @@ int cmd_org_list(struct session *s)
 {
         static const struct table_column columns[] = {{"NAME", "name"}, {"CREATED", "created"}, {"ID", "id"}};
 
-        return plane_show_list(s, ORGS, columns, ELEMENTS(columns), "No organisations.");
+        return show_named(s, ORGS, columns, ELEMENTS(columns), "No organisations.");
 }

@@ -33,6 +33,70 @@ int plane_show_list(const struct session *s, const char *path, const struct tabl
         return EXIT_SUCCESS;
 }
 
+/* ---- comma-separated values ---- */
+
+static void write_field(const char *s)
+{
+        const char *mark = *s && strchr("=+-@\t\r", *s) ? "'" : ""; /* a formula, by somebody else's words */
+
+        if (!strpbrk(s, "\",\r\n")) {
+                printf("%s%s", mark, s);
+                return;
+        }
+        printf("\"%s", mark);
+        for (; *s; s++)
+                printf(*s == '"' ? "\"%c" : "%c", *s);
+        putchar('"');
+}
+
+static void write_value(const json_t *v)
+{
+        _cleanup_free_ char *text = NULL;
+
+        if (json_is_string(v)) {
+                write_field(json_string_value(v));
+        } else if (v && !json_is_null(v)) {
+                text = json_dumps(v, JSON_COMPACT | JSON_ENCODE_ANY);
+                write_field(text ? text : "");
+        }
+}
+
+void plane_show_csv(const json_t *items, const struct table_column *columns, size_t count)
+{
+        const json_t *item;
+        size_t i;
+
+        for (size_t c = 0; c < count; c++)
+                printf("%s%s", c ? "," : "", columns[c].member);
+        fputs("\r\n", stdout);
+        json_array_foreach(items, i, item)
+        {
+                for (size_t c = 0; c < count; c++) {
+                        if (c)
+                                putchar(',');
+                        write_value(json_object_get(item, columns[c].member));
+                }
+                fputs("\r\n", stdout);
+        }
+}
+
+int plane_show_list_or_csv(const struct session *s, const char *path, const struct table_column *columns,
+        size_t count, const char *empty)
+{
+        json_t *list = NULL;
+        int status;
+
+        if (!s->settings.csv)
+                return plane_show_list(s, path, columns, count, empty);
+        if (s->settings.json)
+                return session_usage_error(s, "--csv excludes --json");
+        status = plane_list(s, path, &list);
+        if (status == EXIT_SUCCESS)
+                plane_show_csv(json_object_get(list, "items"), columns, count);
+        json_decref(list);
+        return status;
+}
+
 int plane_show_secret(const struct session *s, const char *secret)
 {
         _cleanup_free_ char *line = xasprintf("%s\n", secret);
