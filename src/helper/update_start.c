@@ -172,6 +172,15 @@ static int start_judge(const struct update_place *p, const char *root, struct er
         return start_alone(p, root, ret_error);
 }
 
+/* One that nobody works at any more. */
+static int resume(const struct update_place *p, const char *root)
+{
+        _cleanup_free_ char *judge = path_join(p->bin, programs[0]);
+        int r = access(judge, X_OK) == 0 ? 0 : copy_programs(p, NULL);
+
+        return r < 0 ? r : start_judge(p, root, NULL);
+}
+
 int update_start(const char *root, const struct update_job *job, struct error *ret_error)
 {
         _cleanup_(update_place_done) struct update_place p;
@@ -181,11 +190,8 @@ int update_start(const char *root, const struct update_job *job, struct error *r
         r = update_place_prepare(&p, ret_error);
         if (r < 0)
                 return r;
-        if (access(p.job, F_OK) == 0) {
-                bool goes_on = !is_worked_at(&p) && start_judge(&p, root, NULL) == 0;
-
-                return refuse_second(&p, goes_on, ret_error);
-        }
+        if (access(p.job, F_OK) == 0)
+                return refuse_second(&p, !is_worked_at(&p) && resume(&p, root) == 0, ret_error);
         r = copy_programs(&p, ret_error);
         if (r == 0)
                 r = update_job_claim(&p, job, ret_error);

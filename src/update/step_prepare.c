@@ -65,7 +65,7 @@ int updater_repair_dpkg(struct updater *u, enum update_step_name step)
 {
         static const char *const configure[] = {
                 DPKG, "--force-confdef", "--force-confold", "--configure", "-a", NULL};
-        struct broken before, after;
+        struct broken before = {0}, after = {0};
         int r = updater_await_locks(u, step);
 
         if (r == 0)
@@ -75,7 +75,7 @@ int updater_repair_dpkg(struct updater *u, enum update_step_name step)
         journal_begin(&u->journal, step, "dpkg was interrupted (%s): it is repaired",
                 before.count ? before.list : "its journal says so");
         if (u->journal.state.job.action == UPDATE_CHECK || u->journal.state.job.action == UPDATE_DRY_RUN) {
-                journal_log(&u->journal, "an update would repair it; this one changes nothing");
+                u->needs_repair = true;
                 return 0;
         }
         r = updater_program(u, UPDATER_CHANGES_SYSTEM, configure, NULL, NULL, NULL, NULL);
@@ -171,6 +171,9 @@ int step_prepare(struct updater *u)
                 return r;
         if (updater_find_package(u, OWN_PACKAGE, &own))
                 str_copy(s->version_from, sizeof s->version_from, own.version);
-        journal_end(&u->journal, STEP_PREPARE, STEP_DONE, "disk, clock and dpkg are well");
+        journal_end(&u->journal, STEP_PREPARE, STEP_DONE, "%s",
+                u->needs_repair
+                        ? "disk and clock are well; dpkg was interrupted, which an update would repair first"
+                        : "disk, clock and dpkg are well");
         return 0;
 }
