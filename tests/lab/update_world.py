@@ -22,7 +22,7 @@ import debian_root
 from plane_site import ROOT, Failed, Site, children, expect, wait_for
 
 UPDATE = "/var/lib/gridnode-update"
-JUDGE_MS = 40000  # in the place of 10 minutes
+JUDGE_MS = 25000  # in the place of 10 minutes
 
 
 def debs(*words):
