@@ -277,7 +277,7 @@ def main():
     tests = [f for name, f in globals().items() if name.startswith("test_")]
     wanted = [f for f in tests if not sys.argv[2:] or any(part in f.__name__ for part in sys.argv[2:])]
     started = time.monotonic()
-    with World(sys.argv[1], "hr") as world:
+    with World(sys.argv[1], "rootup") as world:
         print(f"up within {time.monotonic() - started:.1f} s", flush=True)
         results = [run_test(function, world) for function in wanted]
     print(f"{sum(results)} passed, {len(results) - sum(results)} failed")
