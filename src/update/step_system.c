@@ -62,7 +62,7 @@ int step_security(struct updater *u)
 {
         static const char *const upgrade[] = {"--with-new-pkgs", "upgrade", NULL};
         struct update_state *s = &u->journal.state;
-        size_t planned = count_security(u), known = s->package_count;
+        size_t planned = count_security(u), known = s->package_count, left;
         int r;
 
         if (!updater_repository_has_security(u)) {
@@ -86,13 +86,17 @@ int step_security(struct updater *u)
         r = updater_plan(u, &u->security, true, upgrade);
         if (r < 0)
                 return r;
-        journal_end(&u->journal, STEP_SECURITY, STEP_DONE,
-                "%zu of %zu packages, the rest is left alone by rules here",
-                planned - (s->package_count - known), planned);
-        if (s->package_count == known)
-                snprintf(s->steps[STEP_SECURITY].text, sizeof s->steps[STEP_SECURITY].text,
-                        planned ? "%zu packages" : "there is nothing newer", planned);
+        left = s->package_count - known;
         s->package_count = known;
+        if (planned == 0)
+                journal_end(&u->journal, STEP_SECURITY, STEP_DONE, "there is nothing newer");
+        else if (left == 0)
+                journal_end(&u->journal, STEP_SECURITY, STEP_DONE, "%zu packages", planned);
+        else
+                journal_end(&u->journal, STEP_SECURITY, STEP_DONE,
+                        "%zu of %zu packages; what is on hold or excluded by rules of this machine is left "
+                        "alone",
+                        planned > left ? planned - left : 0, planned);
         return 0;
 }
 

@@ -7,6 +7,7 @@
 #include "base/paths.h"
 #include "base/text.h"
 #include "base/version.h"
+#include "update/kept.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -89,6 +90,11 @@ static int do_steps(struct updater *u)
                         return r;
                 if (r < 0)
                         return give_up(u, steps[i].name, r);
+        }
+        if (j->state.job.action == UPDATE_NOW) {
+                /* They are installed; the own package's is kept elsewhere. */
+                kept_clear(u->own.archives);
+                kept_clear(u->security.archives);
         }
         journal_complete(j);
         return UPDATER_OVER;
