@@ -24,6 +24,8 @@
 #define HIGHEST_RATE   (UINT64_C(1) << 40)
 #define WINDOW_MS      1000.0
 #define IDLE_WINDOW_MS 3000.0
+#define LEAST_BYTES \
+        (16 << 10) /* in a window: a few small files say how far the server is, not how fast the line */
 
 /* What the processes share. The bucket is one number, so that taking is one compare-and-swap: the moment at
  * which it will be (or was) empty ("theoretical arrival time", ITU-T I.371). */
@@ -221,7 +223,8 @@ void budget_moved(struct budget *b, size_t bytes, double now_ms)
                         atomic_store(&s->window_bytes, bytes);
                 return;
         }
-        if (passed_ms < WINDOW_MS || !atomic_compare_exchange_strong(&s->window_ns, &since, now_ns))
+        if (passed_ms < WINDOW_MS || moved < LEAST_BYTES ||
+                !atomic_compare_exchange_strong(&s->window_ns, &since, now_ns))
                 return;
         atomic_fetch_sub(&s->window_bytes, moved);
         uint64_t seen = atomic_load(&s->rate_seen), now_rate = (uint64_t)((double)moved / passed_ms * 1000);

@@ -73,7 +73,7 @@ static json_t *build_service(const struct daemon *d, size_t index)
 }
 
 /* The three jobs go over the service that carries them: what blocks it keeps them waiting. */
-static json_t *build_job(const struct daemon *d, const char *job)
+static json_t *build_job(const struct daemon *d, const char *job, int waiting)
 {
         const struct profile *p = d->settings->profile;
 
@@ -88,10 +88,10 @@ static json_t *build_job(const struct daemon *d, const char *job)
                         : v.state == MONITOR_DEGRADED ? "degraded"
                                                       : "ready";
                 return json_pack("{s:s,s:s,s:s,s:s?,s:i}", "name", job, "service", p->services[i].name,
-                        "state", state, "cause", v.cause, "waiting", 0);
+                        "state", state, "cause", v.cause, "waiting", waiting);
         }
         return json_pack("{s:s,s:n,s:s,s:n,s:i}", "name", job, "service", "state", "not-offered", "cause",
-                "waiting", 0);
+                "waiting", waiting);
 }
 
 json_t *status_build(struct daemon *d)
@@ -103,8 +103,11 @@ json_t *status_build(struct daemon *d)
 
         for (size_t i = 0; i < s->profile->service_count; i++)
                 json_array_append_new(services, build_service(d, i));
-        for (size_t i = 0; i < sizeof jobs / sizeof jobs[0]; i++)
-                json_array_append_new(job_list, build_job(d, jobs[i]));
+        for (size_t i = 0; i < sizeof jobs / sizeof jobs[0]; i++) {
+                bool waits = i == 0 && json_is_object(json_object_get(update, "waiting"));
+
+                json_array_append_new(job_list, build_job(d, jobs[i], waits));
+        }
         j = json_pack("{s:i,s:s,s:s,s:s,s:s,s:s}", "schema", 1, "node", s->node, "name", s->name,
                 "organisation", s->organisation, "profile", s->profile->name, "version", GRIDNODE_VERSION);
         json_object_set_new(j, "started", json_time(d->started_unix_ms));
