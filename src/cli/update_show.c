@@ -41,24 +41,33 @@ static void write_step(enum update_step_name name, const struct update_step *ste
         putchar('\n');
 }
 
+/* Each attempt is not worth a line; that it got further is. */
 static void write_wait(const struct update_state *s, struct update_shown *shown)
 {
+        const struct update_step *step = update_running_step(s);
+        const char *what = s->waiting_for[0] ? s->waiting_for : s->waiting_code;
+        int at = step ? (int)(step - s->steps) : UPDATE_STEPS;
         char since[32];
 
         if (!s->waiting_since_unix_ms) {
-                if (shown->waits)
-                        printf("%-*s goes on%s\n", NAME_WIDTH, "", s->way == 8443 ? " by 8443" : "");
+                if (!shown->waits || (at == shown->waiting_step && s->bytes <= shown->waiting_bytes))
+                        return;
+                terminal_progress_end();
+                printf("%-*s goes on%s\n", NAME_WIDTH, "", s->way == 8443 ? " by 8443" : "");
                 shown->waits = false;
                 return;
         }
-        if (shown->waits)
+        if (shown->waits && str_equal(shown->waiting_for, what))
                 return;
         terminal_progress_end();
         time_format_utc(s->waiting_since_unix_ms, since);
         printf("%-*s waits since %s: ", NAME_WIDTH, "", since);
-        put(s->waiting_for[0] ? s->waiting_for : s->waiting_code, stdout);
+        put(what, stdout);
         putchar('\n');
         shown->waits = true;
+        str_copy(shown->waiting_for, sizeof shown->waiting_for, what);
+        shown->waiting_step = at;
+        shown->waiting_bytes = s->bytes;
 }
 
 static void draw(const struct update_state *s)

@@ -8,7 +8,10 @@
 /* What was written so far, so that each step is written once. */
 struct update_shown {
         enum update_step_state steps[UPDATE_STEPS];
-        bool waits;
+        bool waits; /* it was said what for, at this step and with so many bytes there */
+        char waiting_for[512];
+        int waiting_step;
+        uint64_t waiting_bytes;
 };
 /* Lines for the steps that ended since; on a terminal what is under way, too. With `json` a line each time.
  */

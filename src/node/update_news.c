@@ -14,8 +14,8 @@ static const char *const phase_names[] = {"none", "started", "waits", "goes-on",
 
 json_t *update_told_to_json(const struct update_told *t)
 {
-        return json_pack("{s:s,s:s,s:I}", "id", t->id, "phase", phase_names[t->phase], "waiting_since",
-                (json_int_t)t->waiting_since_unix_ms);
+        return json_pack("{s:s,s:s,s:i,s:I}", "id", t->id, "phase", phase_names[t->phase], "step",
+                t->waiting_step, "bytes", (json_int_t)t->waiting_bytes);
 }
 
 void update_told_from_json(const json_t *j, struct update_told *ret)
@@ -30,7 +30,8 @@ void update_told_from_json(const json_t *j, struct update_told *ret)
         for (size_t i = 0; i < ELEMENTS(phase_names); i++)
                 if (str_equal(phase, phase_names[i]))
                         ret->phase = (enum update_phase)i;
-        ret->waiting_since_unix_ms = json_integer_value(json_object_get(j, "waiting_since"));
+        ret->waiting_step = (int)json_integer_value(json_object_get(j, "step"));
+        ret->waiting_bytes = (uint64_t)json_integer_value(json_object_get(j, "bytes"));
 }
 
 /* ---- words ---- */
@@ -103,6 +104,20 @@ static bool is_waiting(const struct update_state *s)
         return s->status == UPDATE_IN_PROGRESS && s->waiting_since_unix_ms > 0;
 }
 
+/* UPDATE_STEPS: none. */
+static int step_of(const struct update_state *s)
+{
+        const struct update_step *step = update_running_step(s);
+
+        return step ? (int)(step - s->steps) : UPDATE_STEPS;
+}
+
+/* Another attempt is under way at each turn; that it got further shows that the way is open. */
+static bool goes_on(const struct update_told *told, const struct update_state *s)
+{
+        return !is_waiting(s) && (step_of(s) != told->waiting_step || s->bytes > told->waiting_bytes);
+}
+
 /* A way that comes and goes is not told each time. */
 static bool is_long_wait(const struct update_state *s, enum update_phase phase, int64_t now_unix_ms)
 {
@@ -140,7 +155,10 @@ bool update_news(const struct update_told *told, const struct update_state *now,
 
         *ret = (struct update_news){0};
         str_copy(ret->told.id, sizeof ret->told.id, now->job.id);
-        ret->told.waiting_since_unix_ms = is_same ? told->waiting_since_unix_ms : 0;
+        if (is_same) {
+                ret->told.waiting_step = told->waiting_step;
+                ret->told.waiting_bytes = told->waiting_bytes;
+        }
         if (phase == PHASE_ENDED)
                 return false;
         if (phase == PHASE_NONE) {
@@ -149,11 +167,12 @@ bool update_news(const struct update_told *told, const struct update_state *now,
                 tell(WIRE_INFO, say_started(now), PHASE_STARTED, ret);
         } else if (now->status != UPDATE_IN_PROGRESS) {
                 tell(now->status == UPDATE_FAILED ? WIRE_ERROR : WIRE_INFO, say_ended(now), PHASE_ENDED, ret);
-        } else if (phase == PHASE_WAITS && !is_waiting(now)) {
+        } else if (phase == PHASE_WAITS && goes_on(told, now)) {
                 tell(WIRE_INFO, say_goes_on(now), PHASE_GOES_ON, ret);
         } else if (is_long_wait(now, phase, now_unix_ms) && phase != PHASE_WAITS) {
                 tell(WIRE_WARNING, say_waits(now), PHASE_WAITS, ret);
-                ret->told.waiting_since_unix_ms = now->waiting_since_unix_ms;
+                ret->told.waiting_step = step_of(now);
+                ret->told.waiting_bytes = now->bytes;
         } else {
                 return false;
         }

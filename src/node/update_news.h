@@ -10,7 +10,10 @@ enum update_phase { PHASE_NONE, PHASE_STARTED, PHASE_WAITS, PHASE_GOES_ON, PHASE
 struct update_told {
         char id[WIRE_ID_MAXIMUM + 1]; /* of the update; "": none was told yet */
         enum update_phase phase;
-        int64_t waiting_since_unix_ms; /* of the wait that was told */
+        /* Of the wait that was told: the step, and how much had come by then. A mere attempt is no going on.
+         */
+        int waiting_step;
+        uint64_t waiting_bytes;
 };
 json_t *update_told_to_json(const struct update_told *t);
 /* Anything may be given: what is not understood is as if nothing had been told. */

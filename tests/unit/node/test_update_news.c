@@ -61,6 +61,8 @@ static void test_life(void **state)
         (void)state;
         assert_string_equal(told_at(&told, &s, NOW), "I:Software update started, asked for by local:anna");
         assert_string_equal(told_at(&told, &s, NOW + 1000), "");
+        s.steps[STEP_DOWNLOAD].state = STEP_WAITING;
+        s.bytes = 100;
         s.waiting_since_unix_ms = NOW + 2000;
         strcpy(s.waiting_for, "443 to repo.grid.example is dropped after 192.0.2.1");
         assert_string_equal(told_at(&told, &s, NOW + 3000), "");
@@ -68,7 +70,14 @@ static void test_life(void **state)
                 "W:Software update waits since 2026-11-21T03:00:02.000Z: 443 to repo.grid.example is dropped "
                 "after 192.0.2.1");
         assert_string_equal(told_at(&told, &s, NOW + 60000), "");
+        /* It tries again, and waits again: no news. */
         s.waiting_since_unix_ms = 0;
+        s.steps[STEP_DOWNLOAD].state = STEP_RUNNING;
+        assert_string_equal(told_at(&told, &s, NOW + 60100), "");
+        s.waiting_since_unix_ms = NOW + 60200;
+        assert_string_equal(told_at(&told, &s, NOW + 60900), "");
+        s.waiting_since_unix_ms = 0;
+        s.bytes = 101;
         s.way = 8443;
         assert_string_equal(told_at(&told, &s, NOW + 61000), "I:Software update goes on by 8443");
         /* A way that comes and goes is not told each time. */
@@ -76,6 +85,8 @@ static void test_life(void **state)
         assert_string_equal(told_at(&told, &s, NOW + 70000), "");
         assert_string_not_equal(told_at(&told, &s, NOW + 123000), "");
         s.waiting_since_unix_ms = 0;
+        s.steps[STEP_DOWNLOAD].state = STEP_DONE;
+        s.steps[STEP_KEEP].state = STEP_RUNNING;
         s.way = 443;
         assert_string_equal(told_at(&told, &s, NOW + 124000), "I:Software update goes on by 443");
         s.status = UPDATE_COMPLETED;
