@@ -22,7 +22,8 @@ int plane_call(const struct session *s, const char *method, const char *path, js
 /* The same with a header ("If-Match: \"7\"", "Accept: text/csv"); NULL: none. */
 int plane_call_with(const struct session *s, const char *method, const char *path, const char *header,
         json_t *body, struct plane_answer *ret);
-/* POSTs a file as the body; `type` is its Content-Type. Waits for as long as the control plane works at it. */
+/* POSTs a file as the body; `type` is its Content-Type. Waits for as long as the control plane works at it.
+ */
 int plane_send_file(const struct session *s, const char *path, const char *type, const char *file,
         struct plane_answer *ret);
 /* All pages of a list, put together: {"items": […]}. */

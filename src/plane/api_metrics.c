@@ -92,6 +92,41 @@ static int add_nodes(struct exchange *x, struct text *t, struct error *e)
                 x->listener->is_local ? "" : x->organisation);
 }
 
+static int on_upgrade_count(sqlite3_stmt *row, void *userdata)
+{
+        text_addf(userdata,
+                "gridplane_upgrade_nodes{organisation=\"%s\",upgrade=\"%s\",state=\"%s\"} %" PRId64 "\n",
+                db_text(row, 0), db_text(row, 1), db_text(row, 2), db_integer(row, 3));
+        return 0;
+}
+
+/* Of those under way: those that are over would be series without an end. */
+static int add_upgrades(struct exchange *x, struct text *t, struct error *e)
+{
+        static const char sql[] =
+                "SELECT o.name, u.name, m.state, count(*) FROM upgrades u INDEXED BY upgrades_watched"
+                " CROSS JOIN organisations o ON o.id = u.organisation"
+                " CROSS JOIN upgrade_nodes m ON m.upgrade = u.id"
+                " WHERE u.watched = 1 AND (?1 = '' OR o.id = ?1) GROUP BY u.id, m.state ORDER BY 1, 2, 3";
+
+        head(t, "upgrade_nodes", "gauge", "Nodes of the upgrades that are under way, by state.");
+        return db_query(plane_store_db(x->api->options.store), e, on_upgrade_count, t, sql, "s",
+                x->listener->is_local ? "" : x->organisation);
+}
+
+static void add_upgrade_steps(struct exchange *x, struct text *t)
+{
+        struct upgrades_counts c = {0};
+
+        if (x->api->options.upgrades)
+                upgrades_counts(x->api->options.upgrades, &c);
+        add(t, "upgrade_requests_total", "counter", "How often upgrades asked a node to update itself.",
+                c.asked);
+        add(t, "upgrade_requests_waiting", "gauge", "Those whose answer is not taken in yet.", c.asking);
+        add(t, "upgrade_steps_failed_total", "counter",
+                "Steps of upgrades that could not be stored, and are made again.", c.failed);
+}
+
 static int on_package_count(sqlite3_stmt *row, void *userdata)
 {
         text_addf(userdata, "gridplane_packages{organisation=\"%s\",channel=\"%s\"} %" PRId64 "\n",
@@ -237,6 +272,7 @@ static int add_plane(struct exchange *x, struct text *t, struct error *e)
         add_repository_jobs(x, t);
         add(t, "requests_running", "gauge", "Remote tools that run.",
                 requests_running(x->api->options.requests));
+        add_upgrade_steps(x, t);
         add(t, "event_streams", "gauge", "Streams of server-sent events that are open.",
                 api_streams_count(x->api));
         add(t, "registrations_refused_total", "counter", "Registrations and renewals that were refused.",
@@ -254,6 +290,8 @@ void api_metrics(struct exchange *x)
 
         if (r >= 0)
                 r = add_packages(x, &t, &e);
+        if (r >= 0)
+                r = add_upgrades(x, &t, &e);
         if (r >= 0 && may_see_plane(x))
                 r = add_plane(x, &t, &e);
         if (r < 0) {
