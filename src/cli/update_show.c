@@ -188,6 +188,8 @@ char *update_show_line(const struct update_state *s)
                         text_add(&t, " (download)");
                 else if (s->version_to[0])
                         text_addf(&t, ": %s → %s", s->version_from, s->version_to);
+                if (s->status == UPDATE_COMPLETED && s->way == 8443)
+                        text_add(&t, ", by 8443");
                 return text_take(&t);
         }
         if (step)

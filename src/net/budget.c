@@ -223,10 +223,11 @@ void budget_moved(struct budget *b, size_t bytes, double now_ms)
                         atomic_store(&s->window_bytes, bytes);
                 return;
         }
-        if (passed_ms < WINDOW_MS || moved < LEAST_BYTES ||
-                !atomic_compare_exchange_strong(&s->window_ns, &since, now_ns))
+        if (passed_ms < WINDOW_MS || !atomic_compare_exchange_strong(&s->window_ns, &since, now_ns))
                 return;
         atomic_fetch_sub(&s->window_bytes, moved);
+        if (moved < LEAST_BYTES)
+                return;
         uint64_t seen = atomic_load(&s->rate_seen), now_rate = (uint64_t)((double)moved / passed_ms * 1000);
 
         atomic_store(&s->rate_seen, seen ? (seen * 7 + now_rate * 3) / 10 : now_rate);

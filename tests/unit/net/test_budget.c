@@ -289,6 +289,9 @@ static void test_what_was_moved(void **state)
         for (int i = 0; i < 100; i++, now_ms += 400)
                 budget_moved(b, 500, now_ms);
         assert_in_range(budget_rate_seen(b), 900000, 1100000);
+        for (int i = 0; i < 100; i++, now_ms += 50) /* with a large one after them */
+                budget_moved(b, 50000, now_ms);
+        assert_in_range(budget_rate_seen(b), 900000, 1100000);
         budget_moved(b, 1, START_MS); /* a clock that went back */
         budget_close(b);
 }
