@@ -16,11 +16,13 @@
 #include "node/update_history.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <pwd.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sysexits.h>
+#include <unistd.h>
 
 #define STATE_MAX_BYTES  ((size_t)256 << 10)
 #define LOOK_MS          250
@@ -151,12 +153,30 @@ static int on_job(const char *member, json_t *value, void *userdata)
         return str_equal(member, "job") ? update_job_from_json(value, &u->job, NULL) : 0;
 }
 
+/* What goes on after us must not hold our output: whoever reads it waits for its end. */
+static int start_silently(const char *root, const struct update_job *job, struct error *ret_error)
+{
+        _cleanup_close_ int nothing = open("/dev/null", O_WRONLY | O_CLOEXEC);
+        _cleanup_close_ int out = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3);
+        _cleanup_close_ int err = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3);
+        int r;
+
+        fflush(stdout);
+        if (nothing < 0 || out < 0 || err < 0 || dup2(nothing, STDOUT_FILENO) < 0 ||
+                dup2(nothing, STDERR_FILENO) < 0)
+                return error_set(ret_error, errno, "update.failed", "cannot begin: %s", strerror(errno));
+        r = update_start(root, job, ret_error);
+        dup2(out, STDOUT_FILENO);
+        dup2(err, STDERR_FILENO);
+        return r;
+}
+
 static int begin_alone(struct updating *u, struct error *ret_error)
 {
         random_id("u", u->job.id);
         if (!u->job.channel[0])
                 str_copy(u->job.channel, sizeof u->job.channel, "stable");
-        return update_start(u->session->settings.root, &u->job, ret_error);
+        return start_silently(u->session->settings.root, &u->job, ret_error);
 }
 
 static int begin(struct updating *u, struct error *ret_error)

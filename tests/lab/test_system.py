@@ -13,11 +13,11 @@ import time
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 
-from system import channel, configuration, database, enrolment, monitor, plane, tools  # noqa: E402
+from system import channel, configuration, database, enrolment, monitor, plane, tools, update  # noqa: E402
 from system.world import Scenario, Stop, Tally  # noqa: E402
 
 # The long ones first.
-SCENARIOS = [scenario for part in (configuration, monitor, tools, channel, database, plane, enrolment) for scenario in part.SCENARIOS]
+SCENARIOS = [scenario for part in (configuration, monitor, tools, update, channel, database, plane, enrolment) for scenario in part.SCENARIOS]
 AT_ONCE = 12  # they wait more than they work
 
 
