@@ -120,9 +120,9 @@ static int on_upgrade(sqlite3_stmt *row, void *userdata)
 }
 
 /* The channel's version, where it is one for all architectures. */
-#define NEWEST                                                                          \
-        "(SELECT CASE count(DISTINCT p.version) WHEN 1 THEN max(p.version) ELSE '' END" \
-        " FROM packages p WHERE p.organisation = u.organisation"                        \
+#define NEWEST                                                                              \
+        "(SELECT CASE WHEN min(p.version) = max(p.version) THEN max(p.version) ELSE '' END" \
+        " FROM packages p WHERE p.organisation = u.organisation"                            \
         " AND p.channel = json_extract(u.plan, '$.channel') AND p.name = 'gridnode')"
 
 static int load_upgrade(struct plane_store *s, const char *id, struct upgrade *ret, struct error *e)

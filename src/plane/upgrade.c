@@ -291,8 +291,9 @@ static void give_up_ready(struct upgrade *u, struct upgrade_node *n, int64_t now
                 enter(u, n, UPGRADE_SKIPPED, away, now);
                 return;
         }
-        snprintf(reason, sizeof reason, "it did not begin within %u minutes, asked %u times; last: %.300s",
-                u->plan.limit_minutes, n->tries, *n->reason ? n->reason : "no answer");
+        snprintf(reason, sizeof reason, "it did not begin within %u minute%s, asked %u times; last: %.300s",
+                u->plan.limit_minutes, u->plan.limit_minutes == 1 ? "" : "s", n->tries,
+                *n->reason ? n->reason : "no answer");
         enter(u, n, UPGRADE_ERROR, reason, now);
 }
 
@@ -301,7 +302,8 @@ static void take_time(struct upgrade *u, struct upgrade_node *n, int64_t now)
         char text[96];
 
         if (n->state == UPGRADE_WORKING && now - n->since >= limit_ms(u)) {
-                snprintf(text, sizeof text, "no end within %u minutes", u->plan.limit_minutes);
+                snprintf(text, sizeof text, "no end within %u minute%s", u->plan.limit_minutes,
+                        u->plan.limit_minutes == 1 ? "" : "s");
                 enter(u, n, UPGRADE_ERROR, text, now);
         } else if (n->state == UPGRADE_READY && now - n->ready >= limit_ms(u)) {
                 give_up_ready(u, n, now);

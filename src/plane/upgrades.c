@@ -120,10 +120,10 @@ static void take_answers(struct upgrades *u, struct upgrade *g)
 
 static void forget_answers(struct upgrades *u, const char *upgrade)
 {
-        struct asking *a, *next;
+        struct asking *next;
 
-        HASH_ITER(hh, u->by_request, a, next)
-        {
+        for (struct asking *a = u->by_request; a; a = next) {
+                next = a->hh.next;
                 if (a->is_answered && str_equal(a->upgrade, upgrade))
                         forget(u, a);
         }
@@ -132,10 +132,10 @@ static void forget_answers(struct upgrades *u, const char *upgrade)
 /* Of those that nothing is to come of any more. */
 static void forget_others(struct upgrades *u, const struct strv *watched)
 {
-        struct asking *a, *next;
+        struct asking *next;
 
-        HASH_ITER(hh, u->by_request, a, next)
-        {
+        for (struct asking *a = u->by_request; a; a = next) {
+                next = a->hh.next;
                 if (a->is_answered && !strv_contains(watched, a->upgrade))
                         forget(u, a);
         }
@@ -344,14 +344,10 @@ struct upgrades *upgrades_new(sd_event *event, struct plane_store *store, struct
 
 struct upgrades *upgrades_free(struct upgrades *u)
 {
-        struct asking *a, *next;
-
         if (!u)
                 return NULL;
-        HASH_ITER(hh, u->by_request, a, next)
-        {
-                forget(u, a);
-        }
+        while (u->by_request)
+                forget(u, u->by_request);
         sd_event_source_disable_unref(u->timer);
         sd_event_unref(u->event);
         free(u);

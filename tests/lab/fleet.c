@@ -139,11 +139,10 @@ static void take_request(struct node *n, const struct wire_request *r)
         if (!str_equal(r->tool, "update") || !strv_contains(&r->arguments, "--now") ||
                 !strv_contains(&r->arguments, "--no-wait") || str_equal(what, "refuse"))
                 answer(n, r->id, EX_USAGE, "this is not how a node is asked");
-        else if (n->by[0] && !str_equal(n->by, r->by))
-                answer(n, r->id, EX_UNAVAILABLE, "another update is under way");
+        else if (n->by[0])
+                answer(n, r->id, EXIT_FAILURE, "an update is under way");
         else {
-                if (!n->by[0])
-                        begin(n, r, what, takes_ms);
+                begin(n, r, what, takes_ms);
                 answer(n, r->id, EXIT_SUCCESS, "It begins.");
         }
 }

@@ -198,7 +198,7 @@ def ends_of_nodes(w):
     w.site.plane("upgrade", "start", "mixed")
     shown = w.wait("it is completed", "mixed", lambda s: s if is_over(s) else None, 150)
     nodes = {node["name"]: node for node in shown["nodes"]}
-    expect((nodes[silent.name]["state"], nodes[silent.name]["reason"]) == ("ERROR", "no end within 1 minutes"), nodes[silent.name])
+    expect((nodes[silent.name]["state"], nodes[silent.name]["reason"]) == ("ERROR", "no end within 1 minute"), nodes[silent.name])
     expect((nodes[refuses.name]["state"], nodes[refuses.name]["reason"]) == ("ERROR", "this is not how a node is asked"),
            nodes[refuses.name])
     expect((nodes[newest.name]["state"], nodes[newest.name]["reason"]) == ("SKIPPED", "already 0.1.0"), nodes[newest.name])

@@ -292,10 +292,70 @@ static void test_run(void **state)
                 enrolled_done(&nodes[i]);
 }
 
+static size_t count_at(struct world *w, const char *path)
+{
+        json_t *o = world_get(w, 200, ASK("GET", path, .token = w->admin));
+        size_t count = json_array_size(json_object_get(o, "items"));
+
+        json_decref(o);
+        return count;
+}
+
+/* Every list filters: what fits is there, what does not is not. */
+static void test_filters_of_lists(void **state)
+{
+        struct world *w = *state;
+        struct enrolled n = world_enrol(w, w->organisation, "branch-1");
+        struct wire_report report = {.epoch = "e-1",
+                .seq = 1,
+                .generated_unix_ms = INT64_C(1795230120000),
+                .trigger = (char *)"monitor"};
+        struct error e = {0};
+        json_t *incident =
+                json_pack("{s:s, s:s}", "since", "2026-11-21T03:02:00.000Z", "cause", "tcp.dropped");
+        bool is_new;
+
+        json_object_update_new(
+                incident, json_pack("{s:s, s:s, s:n, s:i, s:i, s:s}", "id", "i-1", "target",
+                                  "198.51.100.16/28", "until", "nodes", 5, "sites", 2, "summary", "x"));
+        patch_tags(w, "branch-1", "{\"set\":{\"ring\":\"a\"}}");
+        assert_int_equal(count_at(w, "/api/v1/audit?action=node.tag"), 1);
+        assert_int_equal(count_at(w, "/api/v1/audit?action=node.none"), 0);
+        assert_true(count_at(w, "/api/v1/audit?object=branch-1") > 0); /* by the name in its detail */
+        assert_int_equal(count_at(w, "/api/v1/audit?actor=nobody"), 0);
+        assert_int_equal(count_at(w, "/api/v1/audit?since=2100-01-01T00:00:00.000Z"), 0);
+        assert_int_equal(count_at(w, "/api/v1/audit?until=2000-01-01T00:00:00.000Z"), 0);
+        assert_true(count_at(w, "/api/v1/tokens") > count_at(w, "/api/v1/tokens?role=viewer"));
+        assert_int_equal(count_at(w, "/api/v1/tokens?role=viewer"), 1);
+        assert_int_equal(count_at(w, "/api/v1/tokens?name=no-such"), 0);
+        assert_int_equal(count_at(w, "/api/v1/users?name=no-such&role=admin"), 0);
+        assert_int_equal(count_at(w, "/api/v1/organisations?name=efaul"), 1);
+        assert_int_equal(count_at(w, "/api/v1/organisations?name=other"), 0);
+        report.report = json_pack("{s:s, s:s}", "verdict", "blocked", "summary", "x");
+        assert_int_equal(plane_report_add(w->store, n.id, &report, clock_unix_ms(), &is_new, &e), 0);
+        json_decref(report.report);
+        assert_int_equal(count_at(w, "/api/v1/reports?verdict=blocked"), 1);
+        assert_int_equal(count_at(w, "/api/v1/reports?verdict=healthy"), 0);
+        assert_int_equal(count_at(w, "/api/v1/reports?since=2026-11-21T03:02:00.000Z"), 1);
+        assert_int_equal(count_at(w, "/api/v1/reports?until=2026-11-21T03:02:00.000Z"), 0);
+        assert_int_equal(
+                plane_incident_save(w->store, w->organisation, "i-1", incident, true, clock_unix_ms(), &e),
+                0);
+        json_decref(incident);
+        assert_int_equal(count_at(w, "/api/v1/incidents?open=true&since=2026-11-21T03:02:00.000Z"), 1);
+        assert_int_equal(count_at(w, "/api/v1/incidents?since=2026-11-21T03:02:00.001Z"), 0);
+        assert_int_equal(count_at(w, "/api/v1/incidents?until=2026-11-21T03:02:00.000Z"), 0);
+        assert_problem(
+                world_ask(w, ASK("GET", "/api/v1/users?role=x", .token = w->admin)), 400, "query.malformed");
+        assert_problem(world_ask(w, ASK("GET", "/api/v1/reports?verdict=x", .token = w->admin)), 400,
+                "query.malformed");
+        enrolled_done(&n);
+}
+
 int main(void)
 {
-        const struct CMUnitTest tests[] = {
-                TEST(test_tags), TEST(test_updates), TEST(test_plan_and_preview), TEST(test_run)};
+        const struct CMUnitTest tests[] = {TEST(test_tags), TEST(test_updates), TEST(test_plan_and_preview),
+                TEST(test_run), TEST(test_filters_of_lists)};
 
         return cmocka_run_group_tests(tests, NULL, NULL);
 }

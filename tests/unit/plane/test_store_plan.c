@@ -2,7 +2,10 @@
  * Every statement that the store runs is heard by a trace, so that a new one cannot be forgotten. */
 #include "store_world.h"
 
+#include "base/cleanup.h"
 #include "base/text.h"
+#include "plane/store_update.h"
+#include "plane/store_upgrade.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -120,6 +123,47 @@ static void ask_lists(struct world *w)
         plane_config_get(w->store, w->ours, w->node, 7, &list, &e);
 }
 
+/* Planned, started, stepped, and listed; updates and tags. */
+static void ask_upgrades(struct world *w)
+{
+        struct update_filter updates[] = {{.status = "Failed"}, {.node = w->node, .since = 1}};
+        struct upgrade_filter members = {.state = "NEW", .wave = 1};
+        struct upgrade_plan plan = {
+                .waves = {100}, .wave_count = 1, .limit_minutes = 90, .channel = "stable"};
+        json_t *tags = json_pack("{s:s}", TAG_MANUAL, "false"), *gone = json_pack("[s]", TAG_MANUAL);
+        struct upgrade u = {0};
+        struct error e = {0};
+        struct strv ids = {0};
+        json_t *list = NULL;
+        int64_t version;
+        char id[65];
+
+        for (size_t i = 0; i < ELEMENTS(updates); i++)
+                LIST(plane_update_list(w->store, w->ours, &updates[i], NULL, &list, &e));
+        plane_update_get(w->store, w->ours, "a.b", &list, &e);
+        must(plane_node_tag(w->store, &w->us, w->ours, w->node, tags, NULL, NOW, &version, &e), &e);
+        must(plane_node_tag(w->store, &w->us, w->ours, w->node, NULL, gone, NOW, &version, &e), &e);
+        LIST(plane_node_tags(w->store, w->ours, w->node, &list, &e));
+        LIST(plane_config_for_node(w->store, w->ours, w->node, &list, &e));
+        must(plane_upgrade_create(w->store, &w->us, w->ours, "spring", &plan, NOW, id, &e), &e);
+        must(plane_upgrade_find(w->store, w->ours, "spring", id, &e), &e);
+        LIST(plane_upgrade_preview(w->store, w->ours, id, &list, &e));
+        must(plane_upgrade_act(w->store, &w->us, w->ours, id, ACTION_START, NOW, &e), &e);
+        must(plane_upgrades_watched(w->store, &ids, &e), &e);
+        assert_int_equal(ids.count, 1);
+        must(plane_upgrade_load(w->store, id, &u, &e), &e);
+        upgrade_step(&u, 1, NOW);
+        must(plane_upgrade_save(w->store, &u, "plane", NOW, &e), &e);
+        LIST(plane_upgrade_list(w->store, w->ours, "running", NULL, &list, &e));
+        LIST(plane_upgrade_show(w->store, w->ours, id, &list, &e));
+        LIST(plane_upgrade_nodes(w->store, w->ours, id, &members, NULL, &list, &e));
+        LIST(plane_upgrade_timeline(w->store, w->ours, id, NULL, &list, &e));
+        upgrade_done(&u);
+        strv_done(&ids);
+        json_decref(tags);
+        json_decref(gone);
+}
+
 static void ask_users(struct world *w)
 {
         const enum role role = ROLE_ADMIN;
@@ -178,6 +222,7 @@ static void test_no_statement_reads_a_whole_table(void **state)
         size_t checked = 0;
 
         ask_lists(w);
+        ask_upgrades(w);
         ask_users(w);
         ask_nodes(w);
         must(plane_store_tidy(w->store, NOW, &e), &e);
