@@ -80,7 +80,7 @@ static bool is_bad(const struct transfer_engine *e, const struct endpoint *to)
 /* What failed lately comes after what did not, in either part in the order that it had. */
 static void put_bad_last(const struct transfer_engine *e, struct way_round *w)
 {
-        struct endpoint bad[MAX_CANDIDATES];
+        struct endpoint bad[MAX_CANDIDATES] = {0};
         size_t good_count = 0, bad_count = 0;
 
         for (size_t i = 0; i < w->count; i++)
