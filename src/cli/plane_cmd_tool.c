@@ -14,6 +14,7 @@
 struct output {
         const struct session *session;
         int status; /* of the tool */
+        bool *ret_lost;
 };
 
 /* For whom the word of the wire is too short. */
@@ -34,6 +35,11 @@ static int take_end(struct output *o, json_t *end)
         o->status = (int)json_integer_value(json_object_get(end, "status"));
         if (str_equal(how, "exited"))
                 return 1;
+        if (str_equal(how, "lost") && o->ret_lost) {
+                *o->ret_lost = true;
+                o->status = EX_UNAVAILABLE;
+                return 1;
+        }
         session_fail(o->session, 0, "%s%s%s", words_of(how), error ? ": " : "", error ? error : "");
         o->status = str_equal(how, "refused")     ? EX_USAGE
                     : str_equal(how, "lost")      ? EX_UNAVAILABLE
@@ -71,12 +77,12 @@ static int cancel(const struct session *s, const char *id)
         return 128 + stop_signal();
 }
 
-int plane_run_tool(
-        const struct session *s, const char *node, const char *tool, json_t *arguments, int timeout_s)
+int plane_run_tool(const struct session *s, const char *node, const char *tool, json_t *arguments,
+        int timeout_s, bool *ret_lost)
 {
         _cleanup_free_ char *path = plane_path_segment("/api/v1/nodes", node, "/requests"), *stream = NULL;
         struct plane_answer a = {0};
-        struct output o = {.session = s, .status = EXIT_FAILURE};
+        struct output o = {.session = s, .status = EXIT_FAILURE, .ret_lost = ret_lost};
         const char *id;
         int result = 0,
             status = plane_call(s, "POST", path,
@@ -106,5 +112,5 @@ int cmd_node_tool(struct session *s)
         for (int i = 2; i < s->argument_count; i++)
                 json_array_append_new(arguments, json_string(s->arguments[i]));
         return plane_run_tool(s, s->arguments[0], s->arguments[1], arguments,
-                s->settings.budget_s > 0 ? (int)ceil(s->settings.budget_s) : DEFAULT_TIMEOUT_S);
+                s->settings.budget_s > 0 ? (int)ceil(s->settings.budget_s) : DEFAULT_TIMEOUT_S, NULL);
 }

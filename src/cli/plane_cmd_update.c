@@ -4,12 +4,17 @@
 
 #include "base/alloc.h"
 #include "base/cleanup.h"
+#include "base/clock.h"
+#include "cli/stop.h"
 
+#include <stdlib.h>
 #include <string.h>
 #include <sysexits.h>
+#include <time.h>
 
 #define UPDATES   "/api/v1/updates"
 #define LONGEST_S 600
+#define POLL_NS   500000000L
 
 /* ---- tags ---- */
 
@@ -81,6 +86,59 @@ int cmd_node_tag(struct session *s)
 
 /* ---- one node's update ---- */
 
+/* The newest of the node; NULL with the exit status after its message. */
+static json_t *newest_update(const struct session *s, int *ret_status)
+{
+        struct plane_path p = {0};
+        struct plane_answer a = {0};
+        json_t *update = NULL;
+
+        text_add(&p.text, UPDATES);
+        plane_path_add(&p, "node", s->arguments[0]);
+        *ret_status = plane_call(s, "GET", text_string(&p.text), NULL, &a);
+        if (*ret_status == EXIT_SUCCESS)
+                update = json_incref(json_array_get(json_object_get(a.json, "items"), 0));
+        plane_answer_done(&a);
+        text_done(&p.text);
+        return update;
+}
+
+static int tell_end(const json_t *update)
+{
+        const char *status = json_string_value(json_object_get(update, "status"));
+
+        printf("%s at %s: %s → %s\n", status, json_string_value(json_object_get(update, "ended")),
+                json_string_value(json_object_get(update, "from")),
+                json_string_value(json_object_get(update, "to")));
+        if (str_equal(status, "Completed"))
+                return EXIT_SUCCESS;
+        printf("'gridplane update show %s' says why.\n", json_string_value(json_object_get(update, "id")));
+        return EXIT_FAILURE;
+}
+
+/* The node's daemon starts anew with its new version: how the update ends comes as an event of the node. */
+static int follow_at_plane(const struct session *s, double until_ms)
+{
+        puts("The node's daemon starts anew; its next word comes when it is back.");
+        fflush(stdout);
+        while (!stop_signal() && clock_monotonic_ms() < until_ms) {
+                int status;
+                json_t *update = newest_update(s, &status);
+
+                if (status == EXIT_SUCCESS && json_is_string(json_object_get(update, "ended")))
+                        status = tell_end(update);
+                else if (status == EXIT_SUCCESS)
+                        status = -1;
+                json_decref(update);
+                if (status >= 0)
+                        return status;
+                nanosleep(&(struct timespec){.tv_nsec = POLL_NS}, NULL);
+        }
+        return stop_signal() ? 128 + stop_signal()
+                             : session_fail(s, EX_UNAVAILABLE,
+                                       "it is still under way; 'gridplane update list' shows how it ends");
+}
+
 int cmd_node_update(struct session *s)
 {
         const struct settings *o = &s->settings;
@@ -91,12 +149,16 @@ int cmd_node_update(struct session *s)
                 {o->update.download, "--download"}, {o->update.now, "--now"}, {o->update.cancel, "--cancel"},
                 {o->again, "--again"}, {o->update.no_reboot, "--no-reboot"},
                 {o->update.no_wait, "--no-wait"}};
+        double until_ms = clock_monotonic_ms() + LONGEST_S * 1000;
         json_t *arguments = json_array();
+        bool is_lost = false;
+        int status;
 
         for (size_t i = 0; i < ELEMENTS(words); i++)
                 if (words[i].is_set)
                         json_array_append_new(arguments, json_string(words[i].word));
-        return plane_run_tool(s, s->arguments[0], "update", arguments, LONGEST_S);
+        status = plane_run_tool(s, s->arguments[0], "update", arguments, LONGEST_S, &is_lost);
+        return is_lost ? follow_at_plane(s, until_ms) : status;
 }
 
 /* ---- updates ---- */

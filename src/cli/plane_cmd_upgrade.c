@@ -149,7 +149,7 @@ static void ask_nodes(const struct session *s, const json_t *preview)
                         printf("\n%s:\n", json_string_value(json_object_get(node, "name")));
                         fflush(stdout);
                         plane_run_tool(s, json_string_value(json_object_get(node, "node")), "update",
-                                json_pack("[s]", "--dry-run"), ASK_S);
+                                json_pack("[s]", "--dry-run"), ASK_S, NULL);
                 }
         }
 }

@@ -16,9 +16,10 @@ void plane_show_csv(const json_t *items, const struct table_column *columns, siz
 /* --since and --until, which take a time or "6h" for so long ago. An exit status. */
 int plane_path_add_times(const struct session *s, struct plane_path *p);
 /* Runs a tool at a node, its output as it comes, an interrupt passed on. `arguments` (an array) is stolen.
- * The tool's exit status, or one of our own after its message. */
-int plane_run_tool(
-        const struct session *s, const char *node, const char *tool, json_t *arguments, int timeout_s);
+ * The tool's exit status, or one of our own after its message. `ret_lost` (NULL: that is a failure as others
+ * are): the node went away meanwhile, of which nothing is said then. */
+int plane_run_tool(const struct session *s, const char *node, const char *tool, json_t *arguments,
+        int timeout_s, bool *ret_lost);
 /* Writes a value as indented JSON. */
 void plane_show_json(const json_t *value);
 /* A secret that is given once: to --output (0600), else to standard output, alone on its line. An exit
