@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <sys/epoll.h>
 
+#define MOST_POKED 64
+
 /* One running easy handle; found again by CURLOPT_PRIVATE. */
 struct transfer {
         struct http_engine *engine;
@@ -93,13 +95,7 @@ static void report_done(struct http_engine *e)
         }
 }
 
-static int end_hold(sd_event_source *source, uint64_t usec, void *userdata)
-{
-        struct watch *w = userdata;
-
-        (void)source, (void)usec;
-        return sd_event_source_set_enabled(w->io, SD_EVENT_ON);
-}
+static int end_hold(sd_event_source *source, uint64_t usec, void *userdata);
 
 /* True: the socket is left alone for now. */
 static bool is_held(struct watch *w)
@@ -137,6 +133,32 @@ static int on_io(sd_event_source *source, int fd, uint32_t events, void *userdat
         curl_multi_socket_action(e->multi, fd, flags, &running);
         report_done(e);
         return 0;
+}
+
+/* What libcurl has taken from the kernel and kept (a record, frames of HTTP/2) no longer makes the socket
+ * ready: it is asked for, too. */
+static int end_hold(sd_event_source *source, uint64_t usec, void *userdata)
+{
+        struct watch *w = userdata;
+        int r = sd_event_source_set_enabled(w->io, SD_EVENT_ON);
+
+        (void)source, (void)usec;
+        return r < 0 ? r : on_io(w->io, sd_event_source_get_io_fd(w->io), EPOLLIN, w);
+}
+
+void http_engine_poke(struct http_engine *e)
+{
+        int fds[MOST_POKED], count = 0, running;
+
+        for (const struct watch *w = e->watches; w && count < MOST_POKED; w = w->next) {
+                int enabled = SD_EVENT_OFF;
+
+                if (sd_event_source_get_enabled(w->io, &enabled) > 0)
+                        fds[count++] = sd_event_source_get_io_fd(w->io);
+        }
+        for (int i = 0; i < count; i++)
+                curl_multi_socket_action(e->multi, fds[i], CURL_CSELECT_IN, &running);
+        report_done(e);
 }
 
 static uint32_t to_epoll(int what)

@@ -29,6 +29,9 @@ struct http_engine *http_engine_free(struct http_engine *e);
  * sends waits in the kernel and TCP slows it down; 0: go on. For the whole engine, since the transfers of
  * HTTP/2 share a socket. (A paused transfer would go on filling memory with what its window allows.) */
 void http_engine_set_turn(struct http_engine *e, double (*on_turn)(void *userdata), void *userdata);
+/* Has libcurl look at all of its connections, whether or not the kernel says that there is something. Not
+ * from within a callback of libcurl; on_done may be called. */
+void http_engine_poke(struct http_engine *e);
 /* Starts a transfer. CURLOPT_PRIVATE is the engine's. `handlers` is copied. 0 or -errno. */
 int http_engine_add(struct http_engine *e, CURL *easy, const struct http_engine_handlers *handlers);
 /* Takes a transfer out before its end, without a call of on_done. Not from within a callback of libcurl. */

@@ -17,6 +17,7 @@
 #define RATE_MS            1000
 #define MOST_WRONG         3
 #define WORTHWHILE_BYTES   65536
+#define POKE_MS            200
 #define DNS_PATIENCE_MS    1500.0
 
 double engine_now_ms(void)
@@ -152,7 +153,11 @@ static int on_tick(sd_event_source *source, uint64_t usec, void *userdata)
                 tell(t, true);
         }
         timer_arm(t->engine->event, &t->tick, TICK_MS, on_tick, t);
-        attempt_tick(t, now_ms); /* may end the transfer */
+        if (now_ms - t->last_moved_ms > POKE_MS && !t->was_poked) {
+                t->was_poked = true;
+                http_engine_poke(lane_http(t->engine, t->request.priority)); /* may end the transfer */
+        } else
+                attempt_tick(t, now_ms); /* as may this */
         return 0;
 }
 
@@ -351,6 +356,7 @@ void transfer_moved(struct transfer *t, size_t bytes, bool is_wanted)
         double now_ms = engine_now_ms();
 
         t->last_moved_ms = now_ms;
+        t->was_poked = false;
         t->view.fetched += bytes;
         t->minute_bytes += bytes;
         t->attempt_bytes += bytes;

@@ -180,7 +180,7 @@ struct transfer {
         uint64_t alive_bytes;
         double last_moved_ms, last_progress_ms, minute_began_ms, rate_at_ms;
         uint64_t minute_bytes, rate_bytes, attempt_bytes;
-        bool was_held;
+        bool was_held, was_poked;
         double retry_after_ms; /* of the last attempt; 0: not told */
         unsigned wrong;        /* hashes and sizes in a row */
         char *body;            /* answer_maximum */
