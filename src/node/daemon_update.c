@@ -12,11 +12,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <math.h>
 #include <string.h>
 #include <sys/file.h>
 
 #define STATE_MAX_BYTES  ((size_t)256 << 10)
-#define IDLE_MS          60000
+#define IDLE_MS          30000
 #define BUSY_MS          2000
 #define RESUME_MS        60000
 #define STORE_TOLD       "update.told"
@@ -253,21 +254,22 @@ static void close_window(struct updater *u, int64_t now_unix)
                 u->is_close_asked = false;
 }
 
-static void consider(struct updater *u)
+/* How long until there may be something to begin. */
+static double consider(struct updater *u)
 {
         int64_t now = daemon_unix_ms() / 1000;
         struct config_schedule s;
         struct update_moment m;
 
         if (is_asking(u))
-                return;
+                return BUSY_MS;
         if (updater_is_under_way(u)) {
                 close_window(u, now);
-                return;
+                return BUSY_MS;
         }
         updater_schedule(u, &s);
         if (update_schedule_next(&s, u->daemon->settings->node, u->installed_window, now, &m) < 0)
-                return;
+                return IDLE_MS;
         if (now >= m.begin_unix) {
                 u->closes_unix = m.end_unix;
                 u->is_close_asked = false;
@@ -275,6 +277,7 @@ static void consider(struct updater *u)
         } else if (now >= m.download_unix && now < m.window_unix && u->downloaded_window != m.window_unix) {
                 begin(u, UPDATE_DOWNLOAD, &s, m.window_unix);
         }
+        return now < m.begin_unix ? fmin(IDLE_MS, (double)(m.begin_unix - now) * 1000) : IDLE_MS;
 }
 
 /* ---- what was interrupted ---- */
@@ -315,8 +318,7 @@ static int on_timer(sd_event_source *source, uint64_t at_us, void *userdata)
         (void)at_us;
         tell_news(u);
         resume(u);
-        consider(u);
-        daemon_arm(u->daemon, &u->timer, updater_is_under_way(u) ? BUSY_MS : IDLE_MS, on_timer, u);
+        daemon_arm(u->daemon, &u->timer, consider(u), on_timer, u);
         return 0;
 }
 

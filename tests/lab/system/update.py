@@ -2,6 +2,7 @@
 install on a whole machine is another test's matter: here the node is a folder, so that nothing of this host changes."""
 
 import csv
+import datetime
 import io
 import json
 import mmap
@@ -186,4 +187,41 @@ def is_of(pid, root):
     return any(word.endswith((b"gridnode-judge", b"gridnode-update")) for word in words[:1]) and str(root).encode() in words
 
 
-SCENARIOS = [updates]
+def window(s):
+    """A window that is open for two minutes: what begins in it does not go on after it."""
+    with World(s, "win") as w:
+        node = w.node
+        node.enrol()
+        node.come_up()
+        folder = node.root / "var/lib/gridnode-update"
+        now = datetime.datetime.now()
+        begun = 1 if now.second < 25 else 0  # minutes ago: so that half a minute of it is left in any case
+        first, last = (now + datetime.timedelta(minutes=m - begun) for m in (0, 2))
+        with s.step("in its window a node begins by itself", needed=True):
+            text = f"daily {first:%H:%M}-{last:%H:%M}"
+            w.plane("node", "config", "branch-12", "-",
+                    stdin=json.dumps({"schema": 1, "schedule": {"update": {"windows": [text], "reboot": False}}}))
+            wait_for("its schedule", lambda: node.status()["update_schedule"]["windows"] == [text], 20)
+            wait_for("its beginning", lambda: state(folder)["job"]["by"] == "schedule", 100)
+            expect(state(folder)["job"]["action"] == "now" and not state(folder)["job"]["reboot"], state(folder)["job"])
+            expect(datetime.datetime.now() < last.replace(second=0), "before the window's end")
+        with s.step("a daemon that is started anew does not begin it twice, and ends it with the window"):
+            node.stop(signal.SIGKILL)
+            node.come_up()
+            before_end = state(folder)["job"]["id"]
+            wait_for("its end", lambda: state(folder)["status"] == "Failed", 100)
+            expect(state(folder)["job"]["id"] == before_end and "cancelled" in state(folder)["error"], state(folder))
+            wait_for("the next is another day's", lambda: tomorrow(node, first), 40)
+        with s.step("its beginning and its end were told, once each"):
+            wait_for("told", lambda: "Software update failed" in messages(node)[-1], 20)
+            for what in ("started, asked for by schedule", "Software update failed"):
+                expect(sum(what in message for message in messages(node)) == 1, messages(node))
+
+
+def tomorrow(node, first):
+    at = node.status()["update_schedule"]["next"]
+    at = datetime.datetime.fromisoformat(at.replace("Z", "+00:00")).astimezone().replace(tzinfo=None)
+    return at - first > datetime.timedelta(hours=20)
+
+
+SCENARIOS = [window, updates]
