@@ -37,6 +37,7 @@ enum apt_failure {
         APT_FAILURE_NONE,
         APT_FAILURE_OTHER,
         APT_FAILURE_WAY,         /* nothing came, or not whole: retrying mends it once the way is open */
+        APT_FAILURE_DIED,        /* apt's method was ended by somebody */
         APT_FAILURE_LOOK_UP,     /* of these, what failed at the name */
         APT_FAILURE_LOCK,        /* another process has apt's or dpkg's lock */
         APT_FAILURE_REFUSED,     /* 401, 403: this node has no right to it */

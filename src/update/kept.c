@@ -5,6 +5,7 @@
 #include "base/file.h"
 #include "base/paths.h"
 #include "base/text.h"
+#include "update/run.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -14,6 +15,7 @@
 
 #define PACKAGE         "gridnode"
 #define ARCHIVE_MAXIMUM ((size_t)512 << 20)
+#define ATTEMPTS        3
 #define DPKG_DEB        "/usr/bin/dpkg-deb"
 
 char *kept_path(const char *folder, const char *version, const char *architecture)
@@ -66,7 +68,7 @@ int kept_put(const char *from, const char *to)
 }
 
 /* Its exit status, with what it printed at the beginning, if anybody wants it. */
-static int run(const char *const *arguments, char *ret, size_t size)
+static int run_once(const char *const *arguments, char *ret, size_t size)
 {
         int output[2], status = 0;
         size_t length = 0;
@@ -98,7 +100,17 @@ static int run(const char *const *arguments, char *ret, size_t size)
                 return -errno;
         while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
                 ;
-        return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+        return WIFEXITED(status) ? WEXITSTATUS(status) : RUN_SIGNAL + WTERMSIG(status);
+}
+
+/* That it was killed says nothing of the archive. */
+static int run(const char *const *arguments, char *ret, size_t size)
+{
+        int r = run_once(arguments, ret, size);
+
+        for (unsigned i = 1; r > RUN_SIGNAL && i < ATTEMPTS; i++)
+                r = run_once(arguments, ret, size);
+        return r;
 }
 
 int kept_verify(const char *path, const char *version)

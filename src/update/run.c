@@ -107,7 +107,7 @@ static int wait_status(pid_t pid)
         while (waitpid(pid, &status, 0) < 0)
                 if (errno != EINTR)
                         return -errno;
-        return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+        return WIFEXITED(status) ? WEXITSTATUS(status) : RUN_SIGNAL + WTERMSIG(status);
 }
 
 static int follow(const struct run_options *o, pid_t pid, struct tail *output, struct tail *status)

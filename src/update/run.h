@@ -23,4 +23,5 @@ struct run_options {
 };
 /* Its exit status (128 + the signal that ended it), or -errno: what on_tick said, -ETIMEDOUT, or it could not
  * be started. */
+#define RUN_SIGNAL 128 /* and its number: the program was ended by a signal */
 int run_program(const struct run_options *o, struct error *ret_error);

@@ -33,7 +33,7 @@ static int repack(struct updater *u, const struct dpkg_package *p, const char *t
                 return updater_fail(
                         u, "no copy of the running version can be made in %s: %s", folder, strerror(-r));
         r = updater_program(u, 0, words, folder, NULL, NULL, NULL);
-        if (r < 0)
+        if (r < 0 || u->was_killed)
                 return r;
         made = kept_find(folder, p);
         if (r != 0 || !made)
@@ -66,6 +66,8 @@ int step_keep(struct updater *u)
                                 "%s %s is %s: there is no running version of which a copy could be kept",
                                 p.name, p.version, dpkg_state_to_words(p.state));
                 r = repack(u, &p, path);
+                for (unsigned i = 1; r > 0 && i < UPDATER_ATTEMPTS; i++)
+                        r = repack(u, &p, path);
                 if (r < 0)
                         return r;
         }
@@ -145,16 +147,21 @@ int step_own(struct updater *u)
         journal_begin(&u->journal, STEP_OWN, "%s", s->version_to);
         if (u->journal.save_failure)
                 return decide(u);
-        r = updater_repair_dpkg(u, STEP_OWN);
-        if (r < 0)
-                return r == -EINTR ? r : not_installed(u, true);
-        if (is_there(u, &p))
-                return installed(u, &p);
-        r = updater_apt(u, &u->own, UPDATER_CHANGES_SYSTEM, install, NULL, NULL);
-        if (r < 0)
-                return r;
-        if (is_there(u, &p))
-                return installed(u, &p);
+        /* Somebody may have killed apt, dpkg or the package's own script, which is no fault of the package:
+         * it has failed when it fails each time. What is left of dpkg is waited for, and repaired, in
+         * between. */
+        for (unsigned i = 0; i < UPDATER_ATTEMPTS; i++) {
+                r = updater_repair_dpkg(u, STEP_OWN);
+                if (r < 0)
+                        return r == -EINTR ? r : not_installed(u, true);
+                if (is_there(u, &p))
+                        return installed(u, &p);
+                r = updater_apt(u, &u->own, UPDATER_CHANGES_SYSTEM, install, NULL, NULL);
+                if (r < 0)
+                        return r;
+                if (is_there(u, &p))
+                        return installed(u, &p);
+        }
         return not_installed(u, false);
 }
 

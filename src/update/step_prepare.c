@@ -45,8 +45,13 @@ static int list_broken(struct updater *u, struct broken *ret)
 {
         static const char *const audit[] = {DPKG_QUERY, "--show", "--showformat=" DPKG_TEXT_FORMAT, NULL};
 
-        *ret = (struct broken){.u = u};
-        return updater_quietly(u, audit, on_package, ret);
+        int r = 0;
+
+        for (unsigned i = 0; i < UPDATER_ATTEMPTS && (i == 0 || u->was_killed); i++) {
+                *ret = (struct broken){.u = u};
+                r = updater_quietly(u, audit, on_package, ret);
+        }
+        return r;
 }
 
 /* Files that a dpkg left that was ended in the midst: their names are numbers. */
@@ -107,7 +112,11 @@ bool updater_find_package(struct updater *u, const char *name, struct dpkg_packa
         const char *const show[] = {DPKG_QUERY, "--show", "--showformat=" DPKG_TEXT_FORMAT, name, NULL};
         struct dpkg_package p = {0};
 
-        if (updater_quietly(u, show, take_package, &p) != 0 || p.name[0] == '\0' || strchr("nc", p.state))
+        int r = 0;
+
+        for (unsigned i = 0; i < UPDATER_ATTEMPTS && (i == 0 || u->was_killed); i++)
+                r = updater_quietly(u, show, take_package, &p);
+        if (r != 0 || p.name[0] == '\0' || strchr("nc", p.state))
                 return false;
         *ret = p;
         return true;

@@ -74,10 +74,12 @@ int step_security(struct updater *u)
         if (r < 0)
                 return r;
         journal_begin(&u->journal, STEP_SECURITY, "%zu packages", planned);
-        r = updater_repair_dpkg(u, STEP_SECURITY);
-        if (r < 0)
-                return r;
-        r = access(UNATTENDED, X_OK) == 0 ? by_unattended_upgrades(u) : by_apt(u);
+        r = 1;
+        for (unsigned i = 0; r > 0 && i < UPDATER_ATTEMPTS; i++) {
+                r = updater_repair_dpkg(u, STEP_SECURITY);
+                if (r == 0)
+                        r = access(UNATTENDED, X_OK) == 0 ? by_unattended_upgrades(u) : by_apt(u);
+        }
         if (r < 0)
                 return r;
         if (r > 0)

@@ -29,7 +29,8 @@ struct updater {
         struct apt_complaints complaints; /* of the last run of apt */
         struct backoff backoff;
         char broken_package[96]; /* that dpkg could not bring in, of the last run */
-        char failure[1024];      /* the sentence, of a step that failed */
+        bool was_killed; /* the last program was, by somebody else: that says nothing of what it was to do */
+        char failure[1024]; /* the sentence, of a step that failed */
         char *log_path;
         bool has_lists;    /* of the own package, fetched by this process */
         bool needs_repair; /* of dpkg, which a check leaves alone */
@@ -53,11 +54,15 @@ int updater_check(struct updater *u);
 /* Keeps the sentence; -EIO. */
 int updater_fail(struct updater *u, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
+/* What was killed is tried again so often in all. */
+#define UPDATER_ATTEMPTS       3
 #define UPDATER_CHANGES_SYSTEM 1u /* is let finish, whatever happens to us */
 /* apt-get with these arguments (NULL-terminated) in that world: its exit status, or -errno. What it
  * complained about is in u->complaints. `on_line` may be NULL. */
 int updater_apt(struct updater *u, const struct world *w, unsigned flags, const char *const *arguments,
         void (*on_line)(const char *line, void *userdata), void *userdata);
+/* Whether somebody has ended the last run of apt, or apt's method, which are tried again then. */
+bool updater_was_killed(const struct updater *u);
 /* Another program; `environment` NULL. */
 int updater_program(struct updater *u, unsigned flags, const char *const *arguments, const char *folder,
         const char *const *environment, void (*on_line)(const char *line, void *userdata), void *userdata);

@@ -71,12 +71,16 @@ static int ask(struct updater *u, const struct world *w, const char *how, const 
 int updater_plan(struct updater *u, const struct world *w, bool security, const char *const *what)
 {
         struct planning p = {.u = u, .security = security};
-        int r;
+        size_t known = u->journal.state.package_count;
+        int r = -EIO;
 
-        u->file_count = 0;
-        u->space_bytes = 0;
-        r = ask(u, w, "--print-uris", what, on_uri, &p);
-        if (r == 0)
-                r = ask(u, w, "--simulate", what, on_change, &p);
+        for (unsigned i = 0; i == 0 || (r < 0 && updater_was_killed(u) && i < UPDATER_ATTEMPTS); i++) {
+                u->file_count = 0;
+                u->space_bytes = 0;
+                u->journal.state.package_count = known;
+                r = ask(u, w, "--print-uris", what, on_uri, &p);
+                if (r == 0)
+                        r = ask(u, w, "--simulate", what, on_change, &p);
+        }
         return r;
 }

@@ -285,6 +285,7 @@ static int run(struct updater *u, unsigned flags, const struct run_options *give
         u->complaints = (struct apt_complaints){0};
         u->broken_package[0] = '\0';
         r = run_program(&o, &e);
+        u->was_killed = r > RUN_SIGNAL;
         if (r < 0)
                 journal_log(&u->journal, "%s", e.text);
         note_way(u);
@@ -317,6 +318,7 @@ int updater_quietly(
         if (fd < 0)
                 return updater_fail(u, "cannot make %s: %s", path, strerror(errno));
         r = run_program(&o, &e);
+        u->was_killed = r > RUN_SIGNAL;
         return r < 0 ? updater_fail(u, "%s", e.text) : r;
 }
 
@@ -425,6 +427,7 @@ int updater_explain(struct updater *u, const char *doing)
         case APT_FAILURE_NONE:
         case APT_FAILURE_OTHER:
         case APT_FAILURE_WAY:
+        case APT_FAILURE_DIED:
         case APT_FAILURE_LOOK_UP:
         case APT_FAILURE_LOCK:
                 break;
@@ -439,10 +442,20 @@ int updater_explain(struct updater *u, const char *doing)
         return u->complaints.failure == APT_FAILURE_NOT_FOUND ? -ENOENT : -EIO;
 }
 
+bool updater_was_killed(const struct updater *u)
+{
+        return u->was_killed || u->complaints.failure == APT_FAILURE_DIED;
+}
+
+static const char *words_of(enum update_step_name step)
+{
+        return step == STEP_DOWNLOAD ? "the download" : "reading the repository's index";
+}
+
 int updater_apt_patiently(
         struct updater *u, enum update_step_name step, const struct world *w, const char *const *arguments)
 {
-        unsigned wrong_hashes = 0;
+        unsigned wrong_hashes = 0, deaths = 0;
         bool renewed = false;
 
         for (;;) {
@@ -458,7 +471,9 @@ int updater_apt_patiently(
                         backoff_reset(&u->backoff);
                         return 0;
                 }
-                if (u->complaints.failure == APT_FAILURE_LOCK) {
+                if (updater_was_killed(u) && ++deaths < UPDATER_ATTEMPTS) {
+                        r = updater_check(u);
+                } else if (u->complaints.failure == APT_FAILURE_LOCK) {
                         r = updater_await_locks(u, step);
                         if (r == 0)
                                 pause_ms(LOCK_PAUSE_MS);
@@ -468,13 +483,13 @@ int updater_apt_patiently(
                         renewed = true;
                         if (!updater_renew_keyring(u)) {
                                 u->complaints = before;
-                                return updater_explain(u, arguments[0]);
+                                return updater_explain(u, words_of(step));
                         }
                 } else if (u->complaints.failure == APT_FAILURE_HASH && ++wrong_hashes < HASH_ATTEMPTS) {
                         r = await_way(u, step);
                 } else if (apt_failure_is_permanent(u->complaints.failure) ||
                            u->complaints.failure == APT_FAILURE_NONE) {
-                        return updater_explain(u, arguments[0]);
+                        return updater_explain(u, words_of(step));
                 } else {
                         r = await_way(u, step);
                 }

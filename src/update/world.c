@@ -55,6 +55,9 @@ char *world_settings(enum world_kind kind, const struct world *w, const char *ca
                      "APT::Color \"0\";\n"
                      "Acquire::AllowInsecureRepositories \"false\";\n"
                      "Acquire::AllowDowngradeToInsecureRepositories \"false\";\n"
+                     /* Who may say what the repository is, is who signs it; for apt an origin that was wrong
+                      * once could never be set right. That of the security channel is checked each time. */
+                     "Acquire::AllowReleaseInfoChange \"true\";\n"
                      "Acquire::Languages \"none\";\n"
                      "Acquire::Retries \"0\";\n"
                      "Acquire::gridnode::Priority \"updates\";\n"
