@@ -1,0 +1,1 @@
+"""Parts of test_update.py."""
