@@ -160,6 +160,10 @@ static void add_range(struct attempt *a)
         struct transfer_file *f = &t->file;
         char range[32];
 
+        /* Who answers now may have another file: nothing vouches for what came before. */
+        if (f->length > 0 && !t->request.sha256 && !f->etag && !f->last_modified &&
+                file_restart(f, NULL) == 0)
+                t->view.bytes = t->view.resumed = 0;
         a->offset = f->length;
         if (f->length == 0)
                 return;

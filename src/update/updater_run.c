@@ -20,14 +20,15 @@
 #include <time.h>
 #include <unistd.h>
 
-#define APT_GET       "/usr/bin/apt-get"
-#define TICK_MS       250
-#define LOCK_PAUSE_MS 2000
-#define RATE_MS       2000
-#define MAX_ARGUMENTS 24
-#define HASH_ATTEMPTS 3
-#define SILENCE_MS    3000
-#define WAY_FILE      "way" /* in UPDATE/apt */
+#define APT_GET        "/usr/bin/apt-get"
+#define TICK_MS        250
+#define LOCK_PAUSE_MS  2000
+#define RATE_MS        2000
+#define MAX_ARGUMENTS  24
+#define HASH_ATTEMPTS  3
+#define SILENCE_MS     3000
+#define PROGRESS_BYTES 4096  /* a byte now and then is a wait, too */
+#define WAY_FILE       "way" /* in UPDATE/apt */
 
 volatile sig_atomic_t updater_stop;
 
@@ -55,6 +56,8 @@ int updater_fail(struct updater *u, const char *format, ...)
 struct watch {
         struct updater *u;
         bool may_be_ended;
+        bool began_waiting; /* an attempt before this one has failed: a connection alone is no progress */
+        uint64_t bytes_seen;
         bool has_way;        /* bytes came in this run */
         double active_at_ms; /* bytes were seen to come, or the run began */
         void (*on_line)(const char *line, void *userdata);
@@ -186,12 +189,18 @@ static bool note_way(struct updater *u)
         return true;
 }
 
-static bool is_active(struct watch *w, uint64_t bytes_before)
+static bool is_active(struct watch *w)
 {
-        bool has_way = note_way(w->u), is_first = has_way && !w->has_way;
+        uint64_t bytes = w->u->journal.state.bytes;
+        bool has_way = note_way(w->u), is_first = has_way && !w->has_way && !w->began_waiting;
 
         w->has_way = has_way;
-        return is_first || w->u->journal.state.bytes != bytes_before;
+        if (bytes < w->bytes_seen)
+                w->bytes_seen = bytes;
+        if (bytes - w->bytes_seen < PROGRESS_BYTES)
+                return is_first;
+        w->bytes_seen = bytes;
+        return true;
 }
 
 /* apt's method waits for a way as well, longer than whoever looks on should be left without a word. It is
@@ -218,12 +227,11 @@ static int on_tick(void *userdata)
 {
         struct watch *w = userdata;
         struct updater *u = w->u;
-        uint64_t before = u->journal.state.bytes;
 
         if (u->fetching)
                 note_progress(u);
         if (u->patient)
-                tell_waiting(w, is_active(w, before));
+                tell_waiting(w, is_active(w));
         return w->may_be_ended ? updater_check(u) : 0;
 }
 
@@ -266,6 +274,8 @@ static int run(struct updater *u, unsigned flags, const struct run_options *give
         struct watch watch = {.u = u,
                 .may_be_ended = !(flags & UPDATER_CHANGES_SYSTEM),
                 .active_at_ms = clock_monotonic_ms(),
+                .began_waiting = u->patient && u->journal.state.steps[*u->patient].state == STEP_WAITING,
+                .bytes_seen = u->journal.state.bytes,
                 .on_line = line,
                 .userdata = userdata};
         struct run_options o = *given;
@@ -286,6 +296,11 @@ static int run(struct updater *u, unsigned flags, const struct run_options *give
         u->broken_package[0] = '\0';
         r = run_program(&o, &e);
         u->was_killed = r > RUN_SIGNAL;
+        if (u->was_killed && u->complaints.failure == APT_FAILURE_NONE) {
+                u->complaints.failure = APT_FAILURE_DIED;
+                snprintf(u->complaints.text, sizeof u->complaints.text, "%s was ended by signal %d",
+                        o.arguments[0], r - RUN_SIGNAL);
+        }
         if (r < 0)
                 journal_log(&u->journal, "%s", e.text);
         note_way(u);
