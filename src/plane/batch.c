@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/json.h"
 #include "base/log.h"
+#include "plane/batch_order.h"
 #include "plane/incidents.h"
 #include "wire/update.h"
 
@@ -34,6 +35,7 @@ struct batch {
         struct plane_store *store;
         struct batch_handlers handlers;
         struct incidents *incidents;
+        struct batch_order *order;
         struct batch_counts counts;
         struct log_limit problems;
         sd_event_source *timer;
@@ -250,8 +252,41 @@ static void say_unstored(struct batch *b, const struct error *e)
                         "reason", e->text, NULL);
 }
 
-/* An item that spoils the transaction of the others is tried alone. What the disk does not take now is left:
- * the nodes send it again. What another process keeps out of the database waits here. */
+static void leave(struct batch *b, const struct item *i)
+{
+        batch_order_left(b->order, i->node, item_epoch(i), item_seq(i), (int64_t)clock_monotonic_ms());
+}
+
+/* An item that spoils the transaction of the others is tried alone; after one that was left, no other of its
+ * node is taken. */
+static void flush_one_by_one(struct batch *b, size_t count)
+{
+        struct error e = {0};
+        int r = 0;
+
+        for (size_t i = 0; i < count; i++) {
+                struct item *it = &b->items[i];
+                bool is_tried = (r == 0 || is_of_one_item(r)) &&
+                                batch_order_allows(b->order, it->node, item_epoch(it), item_seq(it),
+                                        (int64_t)clock_monotonic_ms());
+
+                if (!is_tried) {
+                        leave(b, it);
+                        continue;
+                }
+                r = store_items(b, it, 1, &e);
+                if (r == 0)
+                        tell_items(b, it, 1);
+                else
+                        say_unstored(b, &e);
+                /* What is wrong with one alone may never mend: the others of its node do not wait for it. */
+                if (r < 0 && !is_of_one_item(r))
+                        leave(b, it);
+        }
+}
+
+/* What the disk does not take now is left: the nodes send it again. What another process keeps out of the
+ * database waits here. */
 static void flush(struct batch *b)
 {
         struct error e = {0};
@@ -262,20 +297,14 @@ static void flush(struct batch *b)
                 flush_after(b, LOCKED_US);
                 return;
         }
-        if (r == 0) {
+        if (r == 0)
                 tell_items(b, b->items, count);
-        } else if (is_of_one_item(r) && count > 1) {
-                for (size_t i = 0; i < count; i++) {
-                        r = store_items(b, &b->items[i], 1, &e);
-                        if (r == 0)
-                                tell_items(b, &b->items[i], 1);
-                        else
-                                say_unstored(b, &e);
-                        if (r < 0 && !is_of_one_item(r))
-                                break; /* it is the disk's turn now: do not wait for it with each */
-                }
-        } else {
+        else if (is_of_one_item(r) && count > 1)
+                flush_one_by_one(b, count);
+        else {
                 say_unstored(b, &e);
+                for (size_t i = 0; i < count; i++)
+                        leave(b, &b->items[i]);
         }
         for (size_t i = 0; i < count; i++)
                 item_done(&b->items[i]);
@@ -333,33 +362,48 @@ static void check_update(struct batch *b, const char *node, struct wire_event *e
         update_state_done(&u);
 }
 
+/* False: there is no room (the database is locked, and enough waits), or one before it was left; the node
+ * sends both again. */
+static bool has_turn(struct batch *b, const struct item *i)
+{
+        if (b->count < ITEMS_MAX && b->bytes <= BYTES_MAX &&
+                batch_order_allows(
+                        b->order, i->node, item_epoch(i), item_seq(i), (int64_t)clock_monotonic_ms()))
+                return true;
+        leave(b, i);
+        return false;
+}
+
 void batch_add(struct batch *b, enum topic_kind kind, const char *node, const void *payload, size_t length)
 {
-        struct item *i = &b->items[b->count];
+        struct item item = {.kind = kind};
         struct error e = {0};
         int r;
 
-        /* The database is locked, and enough waits: the node sends it again. */
-        if (b->count == ITEMS_MAX || b->bytes > BYTES_MAX)
-                return;
         if (kind == TOPIC_EVENT)
-                r = wire_event_parse(payload, length, &i->event, &e);
+                r = wire_event_parse(payload, length, &item.event, &e);
         else
-                r = wire_report_parse(payload, length, &i->report, &e);
+                r = wire_report_parse(payload, length, &item.report, &e);
         if (r < 0) {
                 refuse_unparsed(b, node, kind == TOPIC_EVENT ? "event" : "report", payload, length, &e);
                 return;
         }
         if (kind == TOPIC_EVENT)
-                check_update(b, node, &i->event);
-        i->kind = kind;
-        str_copy(i->node, sizeof i->node, node);
+                check_update(b, node, &item.event);
+        str_copy(item.node, sizeof item.node, node);
+        if (!has_turn(b, &item)) {
+                item_done(&item);
+                return;
+        }
+        b->items[b->count] = item;
         b->bytes += length;
         if (++b->count == ITEMS_MAX || b->bytes > BYTES_MAX)
                 flush(b);
         else if (b->count == 1)
                 flush_after(b, GATHER_US);
 }
+
+/* ---- life ---- */
 
 static void resume_incidents(struct batch *b, const json_t *open)
 {
@@ -416,6 +460,7 @@ int batch_new(sd_event *event, struct plane_store *store, const struct cidr *ran
         b->store = store;
         b->handlers = *h;
         b->incidents = incidents_new(ranges, range_count);
+        b->order = batch_order_new();
         b->unsaved = json_array();
         r = sd_event_add_time(event, &b->timer, CLOCK_MONOTONIC, 0, 1000, on_timer, b);
         if (r >= 0)
@@ -441,6 +486,7 @@ struct batch *batch_free(struct batch *b)
         for (size_t i = 0; i < b->count; i++)
                 item_done(&b->items[i]);
         incidents_free(b->incidents);
+        batch_order_free(b->order);
         json_decref(b->unsaved);
         free(b);
         return NULL;
