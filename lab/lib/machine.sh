@@ -33,7 +33,8 @@ machine_register() {
         local token=$S/node/token
         [[ ! -e $S/node/root/var/lib/gridnode/identity.json ]] || STATUS=69 die "the node is registered already"
         rm -f "$token"
-        in_ns inet "$GRIDPLANE" node create branch-12 --site leeds --output "$token" --root "$S/plane" >/dev/null
+        in_ns inet "$GRIDPLANE" node create branch-12 --site leeds --output "$token" --root "$S/plane" >"$S/log/token.log" 2>&1 ||
+                die "the control plane makes no node: $(tail -n 3 "$S/log/token.log")"
         cp "$S/node/grid-root.pem" "$S/node/root/root/grid-root.pem"
         install -m 600 "$token" "$S/node/root/root/token"
         rm -f "$token"
