@@ -187,6 +187,8 @@ static void write_transfer(const json_t *post)
         char a[32];
 
         text_addf(&title, "  %s:", text_of(post, "name"));
+        if (*text_of(post, "job"))
+                text_addf(&value, "%s, ", text_of(post, "job"));
         text_addf(&value, "%s, %s", text_of(post, "state"), progress_bytes(bytes, a));
         if (size)
                 text_addf(&value, " of %s", progress_bytes(size, a));

@@ -94,9 +94,9 @@ static bool is_number(const json_t *v)
 static const struct {
         const char *name;
         bool is_text;
-} members[] = {{"name", true}, {"state", true}, {"waits_for", true}, {"bytes", false}, {"size", false},
-        {"bytes_per_second", false}, {"remaining_s", false}, {"way", false}, {"service", true},
-        {"address", true}, {"stage", true}, {"attempts", false}};
+} members[] = {{"job", true}, {"name", true}, {"state", true}, {"waits_for", true}, {"bytes", false},
+        {"size", false}, {"bytes_per_second", false}, {"remaining_s", false}, {"way", false},
+        {"service", true}, {"address", true}, {"stage", true}, {"attempts", false}};
 
 int transfer_post_parse(const void *data, size_t length, json_t **ret)
 {

@@ -18,8 +18,8 @@ void transfer_post_write(struct transfer_post *p, const json_t *value);
 /* One record as it stands in the file. What is of another type than ours is left out, so that whoever reads
  * the list need not look. 0, -EBADMSG, -EFBIG. */
 int transfer_post_parse(const void *data, size_t length, json_t **ret);
-/* {"name", "state", "bytes", "size", "bytes_per_second", "remaining_s", "way", "waits_for", "pid"} of all
- * that live, as an array. Where "service" (of the profile), "address" ("198.51.100.20:443"), "attempts" and
- * "stage" (of the last failure) are there as well, the daemon counts it as a probe of that service. What was
- * left behind is removed where that is permitted. */
+/* {"job" (class of the budget), "name", "state", "bytes", "size", "bytes_per_second", "remaining_s", "way",
+ * "waits_for", "pid"} of all that live, as an array. Where "service" (of the profile), "address"
+ * ("198.51.100.20:443"), "attempts" and "stage" (of the last failure) are there as well, the daemon counts it
+ * as a probe of that service. What was left behind is removed where that is permitted. */
 json_t *transfer_post_list(const char *folder);

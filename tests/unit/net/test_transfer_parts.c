@@ -201,10 +201,12 @@ static void test_records(void **state)
         json_t *j = NULL;
 
         (void)state;
-        static const char record[] = "{\"name\": \"a\", \"bytes\": -1, \"size\": \"5\", \"way\": 443}";
+        static const char record[] =
+                "{\"job\": \"updates\", \"name\": \"a\", \"bytes\": -1, \"size\": \"5\", \"way\": 443}";
 
         assert_int_equal(transfer_post_parse(record, strlen(record), &j), 0);
-        assert_int_equal(json_object_size(j), 2);
+        assert_int_equal(json_object_size(j), 3);
+        assert_string_equal(json_string_value(json_object_get(j, "job")), "updates");
         json_decref(j);
         assert_true(transfer_post_parse("[]", 2, &j) < 0);
         assert_true(transfer_post_parse("", 0, &j) < 0);
