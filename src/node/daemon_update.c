@@ -202,10 +202,14 @@ void updater_schedule(const struct updater *u, struct config_schedule *ret)
         /* Before the helper has brought it into force, the last good one is what was said. */
         if (c->version == 0 && u->daemon->configurer)
                 c = configurer_good(u->daemon->configurer);
-        if (c->schedule.has_update)
+        if (c->schedule.has_update) {
                 *ret = c->schedule;
-        else
-                config_schedule_init(ret);
+                return;
+        }
+        config_schedule_init(ret);
+        /* Below a root of its own (demos, tests) the packages are this machine's, and not the node's: nothing
+         * of it by itself that nobody asked for. */
+        ret->manual |= u->daemon->options->root && !str_equal(u->daemon->options->root, "/");
 }
 
 static void begin(

@@ -44,6 +44,7 @@ def before(s, w, node):
         status = wait_for("the self-test", lambda: (t := node.status())["self_test"]["ok"] and t, 15)
         expect(status["update"] is None and status["self_test"]["error"] is None, status)
         expect(status["update_schedule"]["windows"] == ["daily 02:00-04:00"], status["update_schedule"])
+        expect(status["update_schedule"]["manual"], "below a root of its own a node leaves this machine's packages alone")
         node.run("status").says("Software Update:", "none was made here yet", "Next update:")
         node.run("update").says("No update was made here yet")
         expect(node.run("update", "--json").json is None, "as JSON")
