@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #define SMALL_BYTES ((size_t)16 << 10)
 
@@ -44,6 +45,21 @@ void update_place_done(struct update_place *p)
         for (size_t i = 0; i < ELEMENTS(all); i++)
                 free(all[i]);
         *p = (struct update_place){0};
+}
+
+int update_root_may_change(const char *root, struct error *ret_error)
+{
+        struct stat given, system;
+
+        if (!root || (stat(root, &given) == 0 && stat("/", &system) == 0 && given.st_dev == system.st_dev &&
+                             given.st_ino == system.st_ino))
+                return 0;
+        return error_set(ret_error, EPERM, "update.root",
+                "below --root %.120s there are no packages of its own: an update would change this machine; "
+                "nothing is installed. --check, --dry-run and --download are possible here, and an update "
+                "where "
+                "the node is a whole system (a machine, or a container with a Debian of its own)",
+                root);
 }
 
 int update_place_prepare(const struct update_place *p, struct error *ret_error)

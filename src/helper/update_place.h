@@ -14,6 +14,7 @@
 #define UPDATE_DECIDED "decided.json" /* cancelled or installing: who makes this file first */
 #define UPDATE_JUDGE   "judge.json"   /* what the judge has decided */
 #define UPDATE_REFUSED "refused.json" /* versions that failed here */
+#define UPDATE_METHOD  "apt-method"   /* in bin: of a node that runs from where it was built; else absent */
 #define UPDATE_REBOOT  "reboot.json"  /* the boot in which a restart was asked for */
 
 struct update_place {
@@ -24,6 +25,10 @@ struct update_place {
 /* `root` NULL: the system's. */
 void update_place_init(struct update_place *p, const char *root);
 void update_place_done(struct update_place *p);
+/* A folder that is not "/" has no packages of its own: dpkg, apt and the boot are those of the machine that
+ * it lies on, so that what an update changes there would be that machine. 0: `root` is the system's (NULL, or
+ * "/" by whatever name). -EPERM, "update.root": it is such a folder, told with what is possible there. */
+int update_root_may_change(const char *root, struct error *ret_error);
 /* Makes the folders, 0755: everybody may read how an update stands. 0 or -errno (base/folder.h). */
 int update_place_prepare(const struct update_place *p, struct error *ret_error);
 

@@ -317,8 +317,13 @@ int judge_restore(struct judge *g, const char *why)
         struct journal *j = &g->journal;
         struct judge_wants w = {.version = j->state.version_from, .only_alive = true};
         char missing[400] = "", sentence[1024];
-        int r;
+        struct error e = {0};
+        int r = update_root_may_change(g->root, &e);
 
+        if (r < 0) {
+                journal_fail(j, e.text);
+                return 0;
+        }
         if (g->note.phase != JUDGE_RESTORES) {
                 g->note.phase = JUDGE_RESTORES;
                 str_copy(g->note.why, sizeof g->note.why, why);

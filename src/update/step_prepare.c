@@ -79,7 +79,8 @@ int updater_repair_dpkg(struct updater *u, enum update_step_name step)
                 return r < 0 ? r : 0;
         journal_begin(&u->journal, step, "dpkg was interrupted (%s): it is repaired",
                 before.count ? before.list : "its journal says so");
-        if (u->journal.state.job.action == UPDATE_CHECK || u->journal.state.job.action == UPDATE_DRY_RUN) {
+        if (u->journal.state.job.action == UPDATE_CHECK || u->journal.state.job.action == UPDATE_DRY_RUN ||
+                update_root_may_change(u->repository.root, NULL) < 0) {
                 u->needs_repair = true;
                 return 0;
         }
@@ -180,9 +181,12 @@ int step_prepare(struct updater *u)
                 return r;
         if (updater_find_package(u, OWN_PACKAGE, &own))
                 str_copy(s->version_from, sizeof s->version_from, own.version);
-        journal_end(&u->journal, STEP_PREPARE, STEP_DONE, "%s",
+        journal_end(&u->journal, STEP_PREPARE, STEP_DONE, "%s%s",
                 u->needs_repair
                         ? "disk and clock are well; dpkg was interrupted, which an update would repair first"
-                        : "disk, clock and dpkg are well");
+                        : "disk, clock and dpkg are well",
+                update_root_may_change(u->repository.root, NULL) < 0
+                        ? "; below --root, the packages that are spoken of are those of this machine"
+                        : "");
         return 0;
 }

@@ -73,6 +73,15 @@ static int give_up(struct updater *u, enum update_step_name step, int r)
         return UPDATER_OVER;
 }
 
+/* What comes from here on changes the machine. */
+static int may_change(struct updater *u)
+{
+        struct error e = {0};
+        int r = update_root_may_change(u->repository.root, &e);
+
+        return r < 0 ? updater_fail(u, "%s", e.text) : 0;
+}
+
 static int do_steps(struct updater *u)
 {
         struct journal *j = &u->journal;
@@ -83,6 +92,8 @@ static int do_steps(struct updater *u)
                 if (journal_is_over(j, steps[i].name) || j->state.job.action < steps[i].least)
                         continue;
                 r = updater_check(u);
+                if (r == 0 && j->state.job.action == UPDATE_NOW && steps[i].least > UPDATE_CHECK)
+                        r = may_change(u);
                 /* Once it is decided that it installs, only a stop counts. */
                 if (r == 0)
                         r = steps[i].run(u);

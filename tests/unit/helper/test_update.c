@@ -161,12 +161,67 @@ static void test_cancel(void **state)
         assert_int_equal(e.number, EBUSY);
 }
 
+static void test_whose_packages_they_are(void **state)
+{
+        struct error e = {0};
+
+        (void)state;
+        assert_int_equal(update_root_may_change(NULL, NULL), 0);
+        assert_int_equal(update_root_may_change("/", NULL), 0);
+        assert_int_equal(update_root_may_change("/usr/..", NULL), 0);
+        assert_int_equal(update_root_may_change(root, &e), -EPERM);
+        assert_string_equal(e.code, "update.root");
+        assert_non_null(strstr(e.text, root));
+        assert_int_equal(update_root_may_change("/nowhere/at/all", NULL), -EPERM);
+}
+
+static void save(const char *path, json_t *value)
+{
+        _cleanup_free_ char *text = json_to_text(value);
+        struct error e;
+
+        json_decref(value);
+        assert_int_equal(file_save(path, text, strlen(text), 0644, &e), 0);
+}
+
+/* Whatever is left of an update in such a folder, nobody goes on with it in earnest: no dpkg runs, which
+ * would be this machine's. */
+static void test_nothing_is_put_back_below_a_root(void **state)
+{
+        (void)state;
+        struct update_state s = {.job = {.id = "u-0", .action = UPDATE_NOW, .channel = "stable", .by = "bob"},
+                .started_unix_ms = 1800000000000,
+                .version_from = "0.1.0",
+                .version_to = "0.2.0"};
+        _cleanup_(update_state_done) struct update_state end = {0};
+        _cleanup_free_ char *text = NULL;
+        struct error e;
+        size_t length;
+
+        s.steps[STEP_OWN] = (struct update_step){.state = STEP_FAILED, .from_unix_ms = 1, .text = "broken"};
+        assert_int_equal(update_place_prepare(&place, &e), 0);
+        save(place.state, update_state_to_json(&s));
+        save(place.judge, json_pack("{s:s,s:s,s:s}", "id", "u-0", "phase", "restores", "why", "broken"));
+        assert_int_equal(update_job_claim(&place, &s.job, &e), 0);
+        assert_int_equal(ask(start).number, EBUSY); /* which goes on with it */
+        await_end();
+        assert_int_equal(file_read(place.state, 1 << 20, &text, &length, &e), 0);
+        assert_int_equal(update_state_parse(text, length, &end, &e), 0);
+        assert_string_equal(end.job.id, "u-0");
+        assert_int_equal(end.status, UPDATE_FAILED);
+        assert_non_null(strstr(end.error, "would change this machine"));
+        assert_int_equal(end.steps[STEP_RESTORE].state, STEP_PENDING);
+        assert_int_equal(access(place.refused, F_OK), -1);
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test_setup_teardown(test_an_update_is_seen_to_its_end, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(test_a_second_one_is_refused, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(test_cancel, set_up, tear_down),
+                cmocka_unit_test_setup_teardown(test_whose_packages_they_are, set_up, tear_down),
+                cmocka_unit_test_setup_teardown(test_nothing_is_put_back_below_a_root, set_up, tear_down),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
