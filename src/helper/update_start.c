@@ -87,6 +87,19 @@ static int copy_program(const char *from, const char *to, struct error *ret_erro
         return r;
 }
 
+/* apt's method is where apt looks for it, unless the node was never installed and runs from where it was
+ * built: then it is to be found beside the other programs. */
+static int copy_method(const struct update_place *p, struct error *ret_error)
+{
+        _cleanup_free_ char *built = path_of_program("../apt/gridnode", NULL),
+                            *to = path_join(p->bin, UPDATE_METHOD);
+
+        if (built)
+                return copy_program(built, to, ret_error);
+        unlink(to);
+        return 0;
+}
+
 static int copy_programs(const struct update_place *p, struct error *ret_error)
 {
         int r = 0;
@@ -101,7 +114,7 @@ static int copy_programs(const struct update_place *p, struct error *ret_error)
                 to = path_join(p->bin, programs[i]);
                 r = copy_program(near ? near : built, to, ret_error);
         }
-        return r;
+        return r == 0 ? copy_method(p, ret_error) : r;
 }
 
 /* ---- starting ---- */

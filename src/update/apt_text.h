@@ -40,6 +40,7 @@ enum apt_failure {
         APT_FAILURE_DIED,        /* apt's method was ended by somebody */
         APT_FAILURE_LOOK_UP,     /* of these, what failed at the name */
         APT_FAILURE_LOCK,        /* another process has apt's or dpkg's lock */
+        APT_FAILURE_METHOD,      /* apt's method for gridnode:// is not installed */
         APT_FAILURE_REFUSED,     /* 401, 403: this node has no right to it */
         APT_FAILURE_NOT_FOUND,   /* 404, or no such suite, or no such package */
         APT_FAILURE_HASH,        /* not the bytes that the signed index names */

@@ -160,7 +160,7 @@ static int look_at_way(
 static enum update_step_name past_look_up(struct updater *u, enum update_step_name step)
 {
         if (step != STEP_LOOK_UP || u->complaints.failure == APT_FAILURE_LOOK_UP ||
-                u->complaints.failure == APT_FAILURE_LOCK)
+                u->complaints.failure == APT_FAILURE_LOCK || u->complaints.failure == APT_FAILURE_METHOD)
                 return step;
         journal_end(&u->journal, STEP_LOOK_UP, STEP_DONE, "%s, by the configured DNS servers",
                 u->repository.host);
@@ -428,6 +428,10 @@ int updater_explain(struct updater *u, const char *doing)
                 break;
         case APT_FAILURE_REFUSED:
                 todo = "the repository refuses this node: see to its certificate, or register it again";
+                break;
+        case APT_FAILURE_METHOD:
+                todo = "apt's method for gridnode:// belongs to the package " OWN_PACKAGE
+                       ": install that on this machine";
                 break;
         case APT_FAILURE_DISK:
                 todo = "the disk is full: make room";

@@ -20,6 +20,7 @@ void world_done(struct world *w)
         free(w->lists);
         free(w->archives);
         free(w->status);
+        free(w->method);
         *w = (struct world){0};
 }
 
@@ -48,6 +49,8 @@ char *world_settings(enum world_kind kind, const struct world *w, const char *ca
                 "Dir::Cache \"%s/\";\n"
                 "Dir::Cache::archives \"%s/\";\n",
                 w->sources, w->lists, cache, w->archives);
+        if (w->method)
+                text_addf(&t, "Dir::Bin::Methods::gridnode \"%s\";\n", w->method);
         text_add(&t, "APT::Get::Assume-Yes \"true\";\n"
                      "APT::Get::AllowUnauthenticated \"false\";\n"
                      "APT::Install-Recommends \"false\";\n"
@@ -83,13 +86,15 @@ int world_make(enum world_kind kind, const struct update_place *p, const struct 
         const char *channel, struct world *ret, struct error *ret_error)
 {
         _cleanup_free_ char *cache = path_join(p->apt, folders[kind]), *lists_partial = NULL,
-                            *archives_partial = NULL;
+                            *archives_partial = NULL, *method = path_join(p->bin, UPDATE_METHOD);
         _cleanup_(world_done) struct world w = {0};
         int result;
 
         w.settings = xasprintf("%s/%s.conf", p->apt, names[kind]);
         w.sources = xasprintf("%s/%s.list", p->apt, names[kind]);
         w.status = xasprintf("%s/%s.status", p->apt, names[kind]);
+        if (access(method, X_OK) == 0)
+                w.method = TAKE_PTR(method);
         w.lists = path_join(cache, "lists");
         w.archives = path_join(cache, "archives");
         lists_partial = path_join(w.lists, "partial");

@@ -16,6 +16,7 @@ enum world_kind {
 struct world {
         char *settings; /* of apt, for APT_CONFIG */
         char *sources, *lists, *archives, *status;
+        char *method; /* apt's, where it is not installed (UPDATE_METHOD); NULL: apt knows where it is */
 };
 /* Writes the files anew. `channel`: a suite's name (WORLD_OWN). */
 int world_make(enum world_kind kind, const struct update_place *p, const struct repository *r,

@@ -1,5 +1,5 @@
 """Updates as the daemon and its commands see them: with the real helper, judge and updater of root's side. What these
-install on a whole machine is another test's matter: here the node is a folder, so that nothing of this host changes."""
+install on a whole machine is another test's matter: here the node is a folder, and nothing of this host changes."""
 
 import csv
 import datetime
@@ -10,20 +10,41 @@ import os
 import pathlib
 import signal
 import struct
+import subprocess
 
 from .world import World, expect, wait_for
 
 NAME = "Software Update"
 
 
+def at_noon(w):
+    """The time zone in which it is about noon, and in which the node lives: far from the window that it has by itself, before
+    which it downloads ahead."""
+    hours = datetime.datetime.now(datetime.timezone.utc).hour - 12
+    w.environment = dict(w.environment, TZ=f"LAB{hours:+d}")
+    return datetime.timezone(datetime.timedelta(hours=-hours))
+
+
+def await_key(w):
+    """The control plane makes the repository's key after its first start; who registers before has none."""
+    folder = w.plane_root / "var/lib/gridplane/apt"
+    wait_for("the repository's key", lambda: list(folder.glob("*/current/keyring.gpg")), 30)
+
+
 def updates(s):
     with World(s, "upd") as w:
+        at_noon(w)
         node = w.node
+        await_key(w)
         node.enrol()
+        node.monitor_every(5)
         node.come_up()
         folder = node.root / "var/lib/gridnode-update"
         before(s, w, node)
+        whose_packages(s, w, node, folder)
         limits(s, w, node)
+        w.lab("fault", "drop-443")
+        wait_for("443 is known to be blocked", lambda: node.service("repo")["state"] == "failed", 60)
         asked(s, w, node, folder)
         told_once(s, w, node, folder)
         from_the_plane(s, w, node, folder)
@@ -36,7 +57,7 @@ def state(folder):
 
 def local_events(node):
     lines = node.run("events", "--json", "--count", "1000").out.splitlines()
-    return [event for event in map(json.loads, lines) if event["name"] == NAME]
+    return [event for event in map(json.loads, lines) if event["name"] == NAME][getattr(node, "mark", 0):]
 
 
 def before(s, w, node):
@@ -56,6 +77,35 @@ def before(s, w, node):
         node.run("update", "--again", accept=(64,)).says("--now")
         node.run("update", "--check", "--channel", "../stable", accept=(64,)).says("a-z")
         node.run("update", "now", accept=(64,))
+
+
+def packages_of_host():
+    return subprocess.run(["dpkg-query", "-W", "-f", "${Package} ${Version} ${Status}\n"], capture_output=True, text=True, check=True).stdout
+
+
+def whose_packages(s, w, node, folder):
+    """The packages below --root are those of this host: looked at, and left alone."""
+    here = packages_of_host()
+    for option in ("--check", "--dry-run", "--download"):
+        with s.step(f"the control plane sees {option} to its end"):
+            w.plane("node", "update", "branch-12", option).says("those of this machine", "not installed as a package", "Completed at")
+            expect(state(folder)["status"] == "Completed", state(folder))
+    with s.step("an update that would install is refused where the packages are this host's, and says so everywhere"):
+        node.run("update", "--now", "--by", "local:early", accept=(1,)).says("would change this machine", str(node.root))
+        w.plane("node", "update", "branch-12", "--now", accept=(1,)).says("would change this machine")
+        told = wait_for("told", lambda: (t := [m for m in messages(node) if "would change this machine" in m]) and len(t) == 2 and t, 20)
+        expect(all(m.startswith("Software update failed: below --root") for m in told), told)
+        expect(not list(folder.glob("kept/*")) and not list(folder.glob("apt/*/archives/*.deb")), "something was fetched or kept")
+    with s.step("nothing of this host has changed"):
+        expect(packages_of_host() == here, "a package of this host is another one")
+    with s.step("without apt's method an update ends at once, and says what is missing"):
+        (folder / "bin/apt-method").unlink()
+        (folder / "job.json").write_text(json.dumps({"id": "u-without", "action": "check", "channel": "stable", "reboot": False,
+                                                     "again": False, "by": "test"}))
+        w.run("node", w.build / "src/update/gridnode-judge", "--root", node.root)
+        expect(state(folder)["job"]["id"] == "u-without" and state(folder)["status"] == "Failed", state(folder))
+        expect("install that on this machine" in state(folder)["error"], state(folder)["error"])
+    node.mark = len(messages(node))
 
 
 def limits(s, w, node):
@@ -108,15 +158,26 @@ def asked(s, w, node, folder):
         wait_for("its end", lambda: state(folder)["status"] == "Failed", 30)
         node.run("update", accept=(1,)).says("cancelled")
         history = node.run("update", "--history", "--json").json
-        expect([u["job"]["id"] for u in history] == [state(folder)["job"]["id"]], history)
+        expect([u["job"]["id"] for u in history][0] == state(folder)["job"]["id"], history)
         rows = list(csv.DictReader(io.StringIO(node.run("update", "--history", "--csv").out)))
-        expect(len(rows) == 1 and rows[0]["status"] == "Failed" and rows[0]["action"] == "check", rows)
+        expect(len(rows) == len(history) == 7 and rows[0]["status"] == "Failed" and rows[0]["action"] == "check", rows)
     with s.step("that somebody only looked is no event"):
         expect(local_events(node) == [], local_events(node))
 
 
 def messages(node):
     return [event["message"] for event in local_events(node)]
+
+
+def stored(node):
+    return node.events("--name", NAME)[node.mark:]
+
+
+def come_back(node):
+    """Its daemon, while 443 is blocked."""
+    node.start()
+    wait_for("the socket", lambda: (node.root / "run/gridnode/control.sock").exists(), 30)
+    wait_for("the node is connected", node.is_connected, 30)
 
 
 def told_once(s, w, node, folder):
@@ -130,23 +191,23 @@ def told_once(s, w, node, folder):
         expect(event["update"]["job"] == dict(state(folder)["job"]) and not event["update"]["job"]["reboot"], event["update"])
     with s.step("a daemon that is killed and comes again tells nothing twice"):
         node.stop(signal.SIGKILL)
-        node.come_up()
+        come_back(node)
         expect(len(messages(node)) == 2, messages(node))
     with s.step("an update that ends while no daemon runs is told by the next one, once, with the end of the log"):
         node.stop()
         node.run("update", "--cancel").says("without having installed anything")
         wait_for("its end", lambda: state(folder)["status"] == "Failed", 30)
-        node.come_up()
+        come_back(node)
         wait_for("told", lambda: len(messages(node)) == 3, 10)
         event = local_events(node)[2]
         expect(event["severity"] == "ERROR" and "failed" in event["message"], event)
         expect("update" in event and event["update"]["log"].strip(), sorted(event["update"]))
         node.stop()
-        node.come_up()
+        come_back(node)
         expect(len(messages(node)) == 3, messages(node))
     with s.step("the control plane has the same three, once each"):
-        wait_for("stored", lambda: len(node.events("--name", NAME)) == 3, 20)
-        expect([e["message"] for e in node.events("--name", NAME)] == messages(node), node.events("--name", NAME))
+        wait_for("stored", lambda: len(stored(node)) == 3, 20)
+        expect([e["message"] for e in stored(node)] == messages(node), stored(node))
 
 
 def from_the_plane(s, w, node, folder):
@@ -191,37 +252,41 @@ def is_of(pid, root):
 def window(s):
     """A window that is open for two minutes: what begins in it does not go on after it."""
     with World(s, "win") as w:
+        zone = at_noon(w)
         node = w.node
+        await_key(w)
         node.enrol()
         node.come_up()
+        w.lab("fault", "drop-443")  # else it would be over at once
         folder = node.root / "var/lib/gridnode-update"
-        now = datetime.datetime.now()
+        now = datetime.datetime.now(zone).replace(tzinfo=None)
         begun = 1 if now.second < 25 else 0  # minutes ago: so that half a minute of it is left in any case
         first, last = (now + datetime.timedelta(minutes=m - begun) for m in (0, 2))
         with s.step("in its window a node begins by itself", needed=True):
             text = f"daily {first:%H:%M}-{last:%H:%M}"
             w.plane("node", "config", "branch-12", "-",
-                    stdin=json.dumps({"schema": 1, "schedule": {"update": {"windows": [text], "reboot": False}}}))
+                    stdin=json.dumps({"schema": 1, "transfer": {"fallback": "none"},
+                                      "schedule": {"update": {"windows": [text], "reboot": False}}}))
             wait_for("its schedule", lambda: node.status()["update_schedule"]["windows"] == [text], 20)
             wait_for("its beginning", lambda: state(folder)["job"]["by"] == "schedule", 100)
             expect(state(folder)["job"]["action"] == "now" and not state(folder)["job"]["reboot"], state(folder)["job"])
-            expect(datetime.datetime.now() < last.replace(second=0), "before the window's end")
+            expect(datetime.datetime.now(zone).replace(tzinfo=None) < last.replace(second=0), "before the window's end")
         with s.step("a daemon that is started anew does not begin it twice, and ends it with the window"):
             node.stop(signal.SIGKILL)
-            node.come_up()
+            come_back(node)
             before_end = state(folder)["job"]["id"]
             wait_for("its end", lambda: state(folder)["status"] == "Failed", 100)
             expect(state(folder)["job"]["id"] == before_end and "cancelled" in state(folder)["error"], state(folder))
-            wait_for("the next is another day's", lambda: tomorrow(node, first), 40)
+            wait_for("the next is another day's", lambda: tomorrow(node, first, zone), 40)
         with s.step("its beginning and its end were told, once each"):
             wait_for("told", lambda: "Software update failed" in messages(node)[-1], 20)
             for what in ("started, asked for by schedule", "Software update failed"):
                 expect(sum(what in message for message in messages(node)) == 1, messages(node))
 
 
-def tomorrow(node, first):
+def tomorrow(node, first, zone):
     at = node.status()["update_schedule"]["next"]
-    at = datetime.datetime.fromisoformat(at.replace("Z", "+00:00")).astimezone().replace(tzinfo=None)
+    at = datetime.datetime.fromisoformat(at.replace("Z", "+00:00")).astimezone(zone).replace(tzinfo=None)
     return at - first > datetime.timedelta(hours=20)
 
 

@@ -185,6 +185,7 @@ class Node:
 class World:
     def __init__(self, scenario, letter):
         self.name, build = f"gk-{os.getpid()}-{letter}", scenario.build
+        self.build = build
         self.scenario = scenario
         self.environment = dict(os.environ, LAB_BUILD=str(build / "lab"), LAB_NAME=self.name)
         self.gridnode, self.gridplane = build / "src/cli/gridnode", build / "src/cli/gridplane"

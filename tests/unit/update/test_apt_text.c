@@ -199,6 +199,8 @@ static void test_permanent_ones(void **state)
                 {"E: dpkg was interrupted, you must manually run 'dpkg --configure -a' to correct the "
                  "problem.",
                         APT_FAILURE_INTERRUPTED},
+                {"E: The method driver /usr/lib/apt/methods/gridnode could not be found.",
+                        APT_FAILURE_METHOD},
                 {"E: Something that nobody has heard of", APT_FAILURE_OTHER},
         };
 
@@ -242,6 +244,20 @@ static void test_transient_ones(void **state)
         }
 }
 
+/* As apt says it: that nothing came is only what follows from it, and is not waited for. */
+static void test_without_its_method(void **state)
+{
+        (void)state;
+        struct apt_complaints c = COMPLAINTS(
+                "E: The method driver /usr/lib/apt/methods/gridnode could not be found.",
+                "E: Failed to fetch gridnode://repo.grid.example/debian/dists/stable/InRelease  ",
+                "E: Some index files failed to download. They have been ignored, or old ones used instead.");
+
+        assert_int_equal(c.failure, APT_FAILURE_METHOD);
+        assert_true(apt_failure_is_permanent(c.failure));
+        assert_non_null(strstr(c.text, "could not be found"));
+}
+
 static void test_the_worst_decides(void **state)
 {
         (void)state;
@@ -268,6 +284,7 @@ int main(void)
                 cmocka_unit_test(test_a_way_that_is_blocked),
                 cmocka_unit_test(test_permanent_ones),
                 cmocka_unit_test(test_transient_ones),
+                cmocka_unit_test(test_without_its_method),
                 cmocka_unit_test(test_the_worst_decides),
         };
 

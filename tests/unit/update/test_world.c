@@ -157,8 +157,32 @@ static void test_unattended(void **state)
         _cleanup_free_ char *text = world_settings(WORLD_UNATTENDED, &w, "/c");
 
         assert_null(strstr(text, "Dir::Etc::parts"));
+        assert_null(strstr(text, "Dir::Bin::"));
         assert_non_null(strstr(text, "Dir::Etc::sourcelist \"/s\";"));
         assert_non_null(strstr(text, "Dir::Etc::sourceparts \"/dev/null\";"));
+}
+
+/* A node that runs from where it was built brings apt's method along; one that is installed does not. */
+static void test_a_method_that_is_not_installed(void **state)
+{
+        (void)state;
+        struct repository r = {.host = "repo.grid.example", .keyring = (char *)"/k"};
+        _cleanup_(update_place_done) struct update_place p;
+        _cleanup_(world_done) struct world without = {0}, with = {0};
+        _cleanup_free_ char *method = NULL, *text = NULL, *line = NULL;
+        struct error e;
+        size_t length;
+
+        update_place_init(&p, root);
+        assert_int_equal(update_place_prepare(&p, &e), 0);
+        assert_int_equal(world_make(WORLD_OWN, &p, &r, "stable", &without, &e), 0);
+        assert_null(without.method);
+        method = xasprintf("%s/" UPDATE_METHOD, p.bin);
+        assert_int_equal(file_save(method, "", 0, 0755, &e), 0);
+        assert_int_equal(world_make(WORLD_OWN, &p, &r, "stable", &with, &e), 0);
+        assert_int_equal(file_read(with.settings, 65536, &text, &length, &e), 0);
+        line = xasprintf("Dir::Bin::Methods::gridnode \"%s\";\n", method);
+        assert_non_null(strstr(text, line));
 }
 
 int main(void)
@@ -168,6 +192,7 @@ int main(void)
                 cmocka_unit_test_setup_teardown(test_hostile_files, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(test_files, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(test_unattended, set_up, tear_down),
+                cmocka_unit_test_setup_teardown(test_a_method_that_is_not_installed, set_up, tear_down),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
