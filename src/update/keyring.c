@@ -69,14 +69,19 @@ bool updater_renew_keyring(struct updater *u)
                             *next = NULL, *signed_by = NULL;
         size_t now_length = 0, next_length = 0, signature_length = 0;
         struct error e = {0};
+        int r = file_read(u->repository.keyring, KEYRING_MAXIMUM, &now, &now_length, NULL);
+        bool is_first = r == -ENOENT;
 
-        if (file_read(u->repository.keyring, KEYRING_MAXIMUM, &now, &now_length, NULL) < 0)
+        if (r < 0 && !is_first)
                 return false;
         next = download(u, "keyring.gpg", keyring, &next_length);
-        if (!next || (now_length == next_length && memcmp(now, next, now_length) == 0))
+        if (!next || (now && now_length == next_length && memcmp(now, next, now_length) == 0))
                 return false;
-        signed_by = download(u, "keyring.gpg.sig", signature, &signature_length);
-        if (!signed_by || !is_vouched_for(u, keyring, signature)) {
+        /* Registration brings it, unless the repository was not there yet; then it is worth what the pinned
+         * root and the node's certificate are, as it would have been there. */
+        if (!is_first)
+                signed_by = download(u, "keyring.gpg.sig", signature, &signature_length);
+        if (!is_first && (!signed_by || !is_vouched_for(u, keyring, signature))) {
                 journal_log(&u->journal,
                         "the repository offers another keyring, which no key that this node trusts has "
                         "signed: it is not taken");
@@ -86,6 +91,8 @@ bool updater_renew_keyring(struct updater *u)
                 journal_log(&u->journal, "%s", e.text);
                 return false;
         }
-        journal_log(&u->journal, "the repository's keyring was renewed, vouched for by the one before");
+        journal_log(&u->journal, "%s",
+                is_first ? "the repository's keyring was taken from the control plane; there was none"
+                         : "the repository's keyring was renewed, vouched for by the one before");
         return true;
 }

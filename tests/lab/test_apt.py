@@ -711,8 +711,8 @@ def test_status(world):
 def test_plane(world):
     """The control plane's own repository, by-hash, to a node that it registered; in another root, which the environment names."""
     with plane_site.Site(world.build, f"aptp{os.getpid()}") as site:
+        site.plane("package", "add", world.make_deb("planed", "1.0"))  # there is a key then, that the registration brings
         node = site.new_node("branch-12")
-        site.plane("package", "add", world.make_deb("planed", "1.0"))
         shutil.copytree(node.root, world.path("/opt/grid"), symlinks=True)
         shutil.move(world.path("/etc/gridnode"), world.path("/etc/no-gridnode"))
         world.write("/etc/apt/sources.list.d/grid.sources",
