@@ -16,7 +16,7 @@
 
 #define MAGIC          UINT64_C(0x67726e6264677431) /* "grnbdgt1" */
 #define NS_A_SECOND    UINT64_C(1000000000)
-#define BURST_MS       250.0
+#define BURST_MS       400.0
 #define LEAST_BURST    65536.0
 #define LEAST_GRANT    1400 /* a packet: smaller grants cost more than they move */
 #define LONGEST_WAIT   1000.0

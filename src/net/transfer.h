@@ -27,7 +27,7 @@
 
 #include <systemd/sd-event.h>
 
-#define TRANSFER_SYNC_BYTES ((size_t)4 << 20)
+#define TRANSFER_SYNC_BYTES ((size_t)8 << 20)
 #define TRANSFER_RETURN_MS  30000.0
 
 struct transfer_engine; /* opaque */
