@@ -16,7 +16,7 @@
 #define CATCH_UP_BYTES          ((size_t)1 << 20) /* hashed in one turn of the loop */
 #define VALIDATOR_MAXIMUM_BYTES 1024
 /* What fsync may not have reached when the power went: one that is under way, and what came meanwhile. */
-#define UNSURE_BYTES (4 * TRANSFER_SYNC_BYTES)
+#define UNSURE_BYTES (3 * TRANSFER_SYNC_BYTES)
 
 static int fail(const struct transfer_file *f, int number, struct error *ret_error)
 {
