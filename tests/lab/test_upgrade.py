@@ -1,10 +1,11 @@
 #!/usr/bin/python3
 """Upgrades of a fleet, with the real control plane and nodes that speak to it as nodes do. test_upgrade.py BUILD-FOLDER
 
-Each node is registered, with its own store and channel; its updater is played (fleet.c). Needs root. Ends with the line
-"N passed, N failed"."""
+Each node is registered, with its own store and channel; its updater is played (fleet.c). Two more are Debians under systemd with the
+package of this tree, which is really replaced. Needs root. Ends with the line "N passed, N failed"."""
 
 import csv
+import functools
 import io
 import json
 import os
@@ -12,14 +13,18 @@ import pathlib
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 
-from plane_site import Site, expect, stop, wait_for  # noqa: E402
+import debian_root  # noqa: E402
+from plane_site import SITE_CONF, Site, expect, stop, wait_for  # noqa: E402
+from update_world import UPDATE, debs, field, node_deb  # noqa: E402
 
 NODES = 12
+JUDGE_MS = 8000  # how long a new daemon has to show that it is well, in the place of 10 minutes
 
 
 class World:
@@ -70,6 +75,84 @@ class World:
             return wait_for(what, lambda: look(self.show(upgrade)), seconds, 0.3)
         except Exception as error:
             raise AssertionError(f"{error}\n{self.site.plane('upgrade', 'status', upgrade, '--timeline')}") from error
+
+
+class Real:
+    """A node that is a machine, in the network of the others."""
+
+    def __init__(self, site, name, deb):
+        self.site, self.name = site, name
+        self.machine = debian_root.Machine("node", debian_root.NODE, namespace=f"/run/netns/gl-{site.name}-node",
+                                           folder=site.folder / f"gl-{site.name}-{name}")
+        self.machine.folder.mkdir()
+        self.machine.boot(dress=self.dress)
+        inside = f"/var/tmp/{deb.name}"
+        self.machine.path(inside).write_bytes(deb.read_bytes())
+        self.machine.run("env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "--yes", "--quiet=2", "install", inside, timeout=180)
+        self.machine.run("systemctl", "daemon-reload")
+        self.machine.path("/etc/gridnode/site.conf").write_text(SITE_CONF.format(name=name))
+        self.id = None
+
+    def dress(self, layer):
+        for name, text in {
+                "etc/resolv.conf": "nameserver 198.51.100.53\nnameserver 203.0.113.53\n",
+                "etc/apt/sources.list": "# none\n", "etc/hostname": f"{self.name}\n", "etc/hosts": f"127.0.0.1 localhost {self.name}\n",
+                "etc/systemd/system/gridnode-update.service.d/judge.conf":
+                    f"[Service]\nExecStart=\nExecStart={UPDATE}/bin/gridnode-judge --judge-ms {JUDGE_MS}\n"}.items():
+            (layer / name).parent.mkdir(parents=True, exist_ok=True)
+            (layer / name).write_text(text)
+
+    def register(self):
+        token = self.site.folder / f"{self.name}.token"
+        self.site.plane("node", "create", self.name, "--site", "leeds", "--output", token)
+        self.machine.path("/root/token").write_bytes(token.read_bytes())
+        self.machine.path("/root/token").chmod(0o600)
+        self.machine.path("/root/root.pem").write_bytes((self.site.state / "node/grid-root.pem").read_bytes())
+        self.machine.run("gridnode", "register", "https://repo.grid.example", "--token-file", "/root/token", "--root-ca",
+                         "/root/root.pem")
+        self.id = json.loads(self.machine.read("/var/lib/gridnode/identity.json"))["node"]
+
+    def package(self):
+        return self.machine.run("dpkg-query", "-W", "-f", "${Status} ${Version}", "gridnode").stdout
+
+    def history(self):
+        return json.loads(self.machine.run("gridnode", "update", "--history", "--json").stdout)
+
+    def words(self):
+        """For whoever looks why."""
+        return self.machine.run("sh", "-c", f"tail -n 60 {UPDATE}/log/*.log; journalctl -q -n 60 -o cat", check=False).stdout
+
+
+class Reals:
+    """Both, made while other tests run; registered after those, whose upgrades are of all nodes."""
+
+    def __init__(self, site, count=2):
+        self.site, self.count, self.nodes, self.failure = site, count, [], None
+        self.thread = threading.Thread(target=self.make, daemon=True)
+        self.thread.start()
+
+    def make(self):
+        try:
+            self.deb = node_deb()
+            for i in range(self.count):
+                self.nodes.append(Real(self.site, f"real-{i + 1}", self.deb))
+        except Exception as error:  # told by who waits for them
+            self.failure = error
+
+    def get(self):
+        self.thread.join(300)
+        expect(len(self.nodes) == self.count, f"the machines are not there: {self.failure!r}")
+        for node in self.nodes:
+            if node.id is None:
+                node.register()
+        for node in self.nodes:
+            wait_for(f"{node.name} is connected", functools.partial(self.site.is_connected, node), 60)
+        return self.nodes
+
+    def close(self):
+        self.thread.join(300)
+        for node in self.nodes:
+            node.machine.close()
 
 
 def is_over(shown):
@@ -229,7 +312,77 @@ def wrong_input(w):
     expect("KEY=VALUE" in w.site.plane("node", "tag", "edge-1", "ring", accept=(64,)), "a tag without a value")
 
 
-TESTS = [wave_by_wave, one_at_a_time, stops_itself, pause_and_cancel, killed, ends_of_nodes, away, wrong_input]
+# ---- with packages that are really replaced ----
+
+def by_upgrade(site, upgrade, status):
+    """The updates of this upgrade that ended so, as the control plane has them from the nodes' events."""
+    items = json.loads(site.plane("update", "list", "--status", status, "--json"))["items"]
+    return {item["node_name"]: item for item in items if item["by"] == f"upgrade:{upgrade}"}
+
+
+def real_packages(w):
+    """Two machines take a newer package in, one wave after the other; a third node is left to who updates it by hand."""
+    first, second = w.reals.get()
+    before = field(w.reals.deb, "Version")
+    for name, tags in ((first.name, []), (second.name, []), ("edge-0", ["manualupdate=true"])):
+        w.site.plane("node", "tag", name, "fleet=real", *tags)
+    w.reals.newer, = debs("--repack", w.reals.deb, "--output", w.site.folder, "--version", "0.2.0", "--programs")
+    w.site.plane("package", "add", w.reals.newer, timeout=120)
+    upgrade = w.plan("real", "--include", "fleet=real", "--waves", "50%,100%")
+    preview = w.site.plane("upgrade", "dry-run", "real")
+    expect("Wave 1" in preview and "Wave 2" in preview and "manualupdate" in preview, preview)
+    asked = w.site.plane("upgrade", "dry-run", "real", "--ask", timeout=120)
+    expect(asked.count("0.2.0") >= 2 and all(node.package().endswith(f" {before}") for node in (first, second)), asked)
+    w.site.plane("upgrade", "start", "real")
+    shown = w.wait("it is completed", "real", lambda s: s if is_over(s) else None, 120)
+    expect({n["name"]: (n["state"], n["reason"]) for n in shown["nodes"]} ==
+           {first.name: ("DONE", f"{before} → 0.2.0"), second.name: ("DONE", f"{before} → 0.2.0"),
+            "edge-0": ("SKIPPED", next(n["reason"] for n in shown["nodes"] if n["name"] == "edge-0"))}, shown["nodes"])
+    expect("manualupdate" in next(n["reason"] for n in shown["nodes"] if n["name"] == "edge-0"), shown["nodes"])
+    for node in (first, second):
+        expect(node.package() == "install ok installed 0.2.0", node.package(), node.words())
+        status = json.loads(node.machine.run("gridnode", "status", "--json").stdout)
+        expect(status["version"] == "0.2.0" and node.history()[0]["job"]["by"] == f"upgrade:{upgrade}", status["update"])
+    updates = by_upgrade(w.site, upgrade, "Completed")
+    expect(set(updates) == {first.name, second.name}, updates)
+    expect(len({u["started"] for u in updates.values()}) == 2, updates)
+    expect(min(u["ended"] for u in updates.values()) < max(u["started"] for u in updates.values()), "the waves ran at once", updates)
+    rows = {row["name"]: row for row in csv.DictReader(io.StringIO(w.site.plane("upgrade", "export", "real")))}
+    expect({name: row["state"] for name, row in rows.items()} ==
+           {first.name: "DONE", second.name: "DONE", "edge-0": "SKIPPED"}, rows)
+    timeline = [line["text"] for line in reversed(w.show("real", "--timeline")["timeline"])]
+    expect(sum(" begins: " in text for text in timeline) == 2 and sum("to DONE" in text for text in timeline) == 2, timeline)
+    told = w.site.plane("event", "list", "--name", "Software Update", "--node", first.name)
+    expect(f"upgrade:{upgrade}" in told and f"{before} → 0.2.0" in told, told)
+
+
+def real_bad_version(w):
+    """Its daemon does not start: the first node puts its version back, and nobody else is asked."""
+    first, second = w.reals.get()
+    bad, = debs("--repack", w.reals.newer, "--output", w.site.folder, "--version", "0.3.0", "--defect", "daemon")
+    w.site.plane("package", "add", bad, timeout=120)
+    upgrade = w.plan("worse", "--include", "fleet=real", "--waves", "50%,100%", "--stop-at", "10%")
+    w.site.plane("upgrade", "start", "worse")
+    shown = w.wait("it stopped itself", "worse", lambda s: s if s["state"] == "stopped" else None, 120)
+    states = {n["name"]: n["state"] for n in shown["nodes"]}
+    failed = next(node for node in (first, second) if states[node.name] == "ERROR")
+    other = second if failed is first else first
+    expect(states == {failed.name: "ERROR", other.name: "NEW", "edge-0": "SKIPPED"}, states)
+    reason = next(n["reason"] for n in shown["nodes"] if n["name"] == failed.name)
+    expect("0.3.0 failed on this node" in reason and "0.2.0 is installed again" in reason, reason)
+    expect(reason in w.site.plane("upgrade", "status", "worse"), "its reason is not shown")
+    for node in (first, second):
+        expect(node.package() == "install ok installed 0.2.0", node.package(), node.words())
+    wait_for("the daemon that was put back is connected", functools.partial(w.site.is_connected, failed), 30)
+    expect(other.history()[0]["job"]["by"] != f"upgrade:{upgrade}", other.history()[0])
+    expect(set(by_upgrade(w.site, upgrade, "Failed")) == {failed.name}, upgrade)
+    events = w.site.plane("event", "list", "--name", "Fleet Upgrade")
+    expect(any("worse" in line and "stopped itself" in line for line in events.splitlines()), events)
+    expect("0.3.0" in w.site.plane("update", "show", by_upgrade(w.site, upgrade, "Failed")[failed.name]["id"]), "no log")
+
+
+TESTS = [wave_by_wave, one_at_a_time, stops_itself, pause_and_cancel, killed, ends_of_nodes, away, wrong_input, real_packages,
+         real_bad_version]
 
 
 def main():
@@ -243,18 +396,22 @@ def main():
         theirs = w.add("acme-1", organisation="acme")
         w.start()
         w.nodes.remove(theirs)
-        for test in TESTS:
-            if wanted and test.__name__ not in wanted:
-                continue
-            begun = time.monotonic()
-            try:
-                test(w)
-                passed += 1
-                if os.environ.get("VERBOSE"):
-                    print(f"ok {test.__name__} in {time.monotonic() - begun:.0f} s", flush=True)
-            except Exception as error:  # whatever it is, the others go on
-                failed += 1
-                print(f"FAILED {test.__name__}: {type(error).__name__}: {error}", flush=True)
+        w.reals = Reals(site)
+        try:
+            for test in TESTS:
+                if wanted and test.__name__ not in wanted:
+                    continue
+                begun = time.monotonic()
+                try:
+                    test(w)
+                    passed += 1
+                    if os.environ.get("VERBOSE"):
+                        print(f"ok {test.__name__} in {time.monotonic() - begun:.0f} s", flush=True)
+                except Exception as error:  # whatever it is, the others go on
+                    failed += 1
+                    print(f"FAILED {test.__name__}: {type(error).__name__}: {error}", flush=True)
+        finally:
+            w.reals.close()
         words = [line for line in site.plane_words().splitlines() if "Sanitizer" in line or "runtime error" in line]
         if words:
             failed += 1

@@ -80,7 +80,8 @@ def before(s, w, node):
 
 
 def packages_of_host():
-    return subprocess.run(["dpkg-query", "-W", "-f", "${Package} ${Version} ${Status}\n"], capture_output=True, text=True, check=True).stdout
+    words = ["dpkg-query", "-W", "-f", "${Package} ${Version} ${Status}\n"]
+    return subprocess.run(words, capture_output=True, text=True, check=True).stdout
 
 
 def whose_packages(s, w, node, folder):
