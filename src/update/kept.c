@@ -103,12 +103,13 @@ static int run_once(const char *const *arguments, char *ret, size_t size)
         return WIFEXITED(status) ? WEXITSTATUS(status) : RUN_SIGNAL + WTERMSIG(status);
 }
 
-/* That it was killed says nothing of the archive. */
+/* Somebody may have killed it, or what it runs, which it tells as any other failure: that says nothing of the
+ * archive. */
 static int run(const char *const *arguments, char *ret, size_t size)
 {
         int r = run_once(arguments, ret, size);
 
-        for (unsigned i = 1; r > RUN_SIGNAL && i < ATTEMPTS; i++)
+        for (unsigned i = 1; r > 0 && i < ATTEMPTS; i++)
                 r = run_once(arguments, ret, size);
         return r;
 }
