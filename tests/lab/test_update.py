@@ -53,6 +53,7 @@ class Lane(threading.Thread):
                 self.world, world.chance = world, self.chance
                 say(f"        {self.kind}: it is up ({time.monotonic() - began:.1f} s)")
                 self.run_tests(world)
+            self.world = None
         except Exception:  # noqa: BLE001 - told, and counted
             self.count("world", began, traceback.format_exc())
 
@@ -104,7 +105,7 @@ def main():
             lane.join()
     finally:
         for lane in lanes:
-            if lane.is_alive() and lane.world:
+            if lane.world:  # a join that a signal ends takes the thread for one that has ended
                 lane.world.__exit__()
     passed, failed = (sum(getattr(lane, what) for lane in lanes) for what in ("passed", "failed"))
     print(f"{time.monotonic() - began:.0f} s")
