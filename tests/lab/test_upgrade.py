@@ -21,7 +21,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 
 import debian_root  # noqa: E402
 from plane_site import SITE_CONF, Site, expect, stop, wait_for  # noqa: E402
-from update_world import UPDATE, debs, field, node_deb  # noqa: E402
+from update_world import UPDATE, debs, field, leave_to_test, node_deb  # noqa: E402
 
 NODES = 12
 JUDGE_MS = 8000  # how long a new daemon has to show that it is well, in the place of 10 minutes
@@ -145,8 +145,8 @@ class Reals:
         for node in self.nodes:
             if node.id is None:
                 node.register()
-        for node in self.nodes:
-            wait_for(f"{node.name} is connected", functools.partial(self.site.is_connected, node), 60)
+                wait_for(f"{node.name} is connected", functools.partial(self.site.is_connected, node), 60)
+                leave_to_test(self.site, node.name, lambda *words, at=node.machine: at.run(*words).stdout)
         return self.nodes
 
     def close(self):

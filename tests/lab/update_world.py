@@ -41,6 +41,17 @@ def field(deb, name):
     return subprocess.run(["dpkg-deb", "-f", deb, name], text=True, capture_output=True, check=True).stdout.strip()
 
 
+def leave_to_test(site, name, run):
+    """No update of this machine but those of the test: without a word of its configuration a node fetches what is there ahead of its
+    next window, which is at some hours of the day and not at others. `run`: a program of the machine's, its output."""
+    document = json.loads(site.plane("node", "config", name))
+    document.pop("version", None)
+    document.setdefault("schedule", {})["update"] = {"manual": True}
+    site.plane("node", "config", name, "-", stdin=json.dumps(document))
+    wait_for("the configuration is in force", lambda: json.loads(run("gridnode", "status", "--json"))["configuration"]["in_force"], 30)
+    wait_for("no update is under way", lambda: not run("sh", "-c", f"ls {UPDATE}/job.json 2>/dev/null || :").strip(), 60)
+
+
 class World(Site):
     """`site` of plane_site.py, whose node is a machine. `judge_ms`: how long a new daemon has to show that it is well."""
 
@@ -59,6 +70,7 @@ class World(Site):
                        f"[Service]\nExecStart=\nExecStart={UPDATE}/bin/gridnode-judge --judge-ms {self.judge_ms}\n")
             self.machine("systemctl", "daemon-reload")
             wait_for("the node is connected", self.is_connected_as(self.installed), 30)
+            leave_to_test(self, "branch-12", self.machine)
         except BaseException:
             self.__exit__()
             raise
