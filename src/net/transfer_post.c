@@ -119,7 +119,7 @@ int transfer_post_parse(const void *data, size_t length, json_t **ret)
         return 0;
 }
 
-/* 1: its owner is dead. */
+/* 1: its owner is dead, and it was taken away where that is permitted. */
 static int read_one(int folder_fd, const char *name, json_t **ret)
 {
         _cleanup_close_ int fd = openat(folder_fd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
@@ -130,8 +130,11 @@ static int read_one(int folder_fd, const char *name, json_t **ret)
 
         if (fd < 0)
                 return -errno;
-        if (flock(fd, LOCK_SH | LOCK_NB) == 0)
+        if (flock(fd, LOCK_SH | LOCK_NB) == 0) {
+                /* With the lock still held: whoever makes it meanwhile sees that it has no name any more. */
+                unlinkat(folder_fd, name, 0);
                 return 1;
+        }
         n = pread(fd, record, sizeof(record), 0);
         if (n <= 0 || transfer_post_parse(record, (size_t)n, ret) < 0)
                 return -EBADMSG;
@@ -153,9 +156,7 @@ json_t *transfer_post_list(const char *folder)
                 if (entry->d_name[0] == '.')
                         continue;
                 r = read_one(dirfd(d), entry->d_name, &item);
-                if (r == 1)
-                        unlinkat(dirfd(d), entry->d_name, 0);
-                else if (r == 0 && json_object_get(item, "name"))
+                if (r == 0 && json_object_get(item, "name"))
                         json_array_append(list, item);
                 json_decref(item);
         }

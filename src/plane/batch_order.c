@@ -34,7 +34,10 @@ struct batch_order *batch_order_free(struct batch_order *o)
         if (!o)
                 return NULL;
         HASH_ITER(hh, o->nodes, l, next)
-        forget(o, l);
+        {
+                HASH_DEL(o->nodes, l);
+                free(l);
+        }
         free(o);
         return NULL;
 }

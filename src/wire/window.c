@@ -100,7 +100,8 @@ int window_parse(const char *s, struct window *ret, struct error *ret_error)
 
 void window_format(const struct window *w, char ret[64])
 {
-        unsigned to = (w->from_minute + w->length_minutes) % MINUTES_A_DAY;
+        unsigned end = w->from_minute + w->length_minutes;
+        unsigned to = end > MINUTES_A_DAY ? end - MINUTES_A_DAY : end; /* the end of the day is 24:00 */
         size_t used = 0;
 
         if (w->days == 0x7f)

@@ -33,7 +33,7 @@ static void test_parse_and_format(void **state)
         static const char *const pairs[][2] = {{"Sun 02:00-04:00", "Sun 02:00-04:00"},
                 {"Mon-Fri 22:00-01:00", "Mon,Tue,Wed,Thu,Fri 22:00-01:00"},
                 {"Mon,Wed 03:00-03:30", "Mon,Wed 03:00-03:30"}, {"daily 02:00-04:00", "daily 02:00-04:00"},
-                {"daily 00:00-24:00", "daily 00:00-00:00"}};
+                {"daily 00:00-24:00", "daily 00:00-24:00"}};
         static const char *const bad[] = {"", "Sun", "Sun 02:00", "Sun 2:00-4:00", "Sun 02:00-02:00",
                 "Son 02:00-04:00", "Sun 24:00-02:00", "Sun 02:00-25:00", "Sun 02:60-04:00",
                 "Sun, 02:00-04:00", "Sun 02:00-04:00 ", "Sun-Mon-Tue 02:00-04:00", "daily,Sun 02:00-04:00",
