@@ -189,7 +189,7 @@ def test_every_command_has_its_page(site):
     """The commands are those of the program's own help."""
     for machine, program in ((site.node, "gridnode"), (site.plane, "gridplane")):
         commands = machine.run(program, "help").stdout.split("\nCommands:\n")[1].split("\n\n")[0].splitlines()
-        names = [program, *(f"{program}-{re.match('  ([a-z]+( [a-z]+)?)  ', line)[1].replace(' ', '-')}" for line in commands)]
+        names = [program, *(f"{program}-{re.match('  ([a-z]+( [a-z-]+)?)  ', line)[1].replace(' ', '-')}" for line in commands)]
         expect(len(names) > 10, names)
         missing = [name for name in names if not machine.path(f"/usr/share/man/man1/{name}.1.gz").exists()]
         expect(not missing, missing)

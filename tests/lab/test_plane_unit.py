@@ -188,7 +188,11 @@ def test_children_are_in_the_sandbox(site):
         expect(status["Uid"].split() == [user] * 4, status)
         expect(int(status["CapEff"], 16) | int(status["CapBnd"], 16) == CAP_NET_BIND_SERVICE, status)
         expect(status["NoNewPrivs"] == "1" and status["Seccomp"] == "2", status)
-        expect(os.readlink(f"/proc/{pid}/ns/mnt") == place, "a child outside of its sandbox", status)
+        try:
+            where = os.readlink(f"/proc/{pid}/ns/mnt")
+        except FileNotFoundError:  # a job of the repository's that ended meanwhile
+            continue
+        expect(where == place, "a child outside of its sandbox", status)
     expect(set(site.of_the_plane()) == set(group), "nothing of its outside", site.of_the_plane())
 
 

@@ -97,8 +97,8 @@ def follow(s, w, node):
 def names(s):
     with World(s, "names") as w:
         node = with_daemon(w)
-        fails_and_recovers(s, w, node, "dns-dead", "DNS Resolution", "dns.unreachable", "DNS resolution failed", 60)
-        fails_and_recovers(s, w, node, "nxdomain", "DNS Resolution", "dns.no_such_name", "DNS resolution failed", 60)
+        fails_and_recovers(s, w, node, "dns-dead", "DNS Resolution", "dns.unreachable", "DNS resolution failed", 120)
+        fails_and_recovers(s, w, node, "nxdomain", "DNS Resolution", "dns.no_such_name", "DNS resolution failed", 120)
 
 
 def control_lost(s):
