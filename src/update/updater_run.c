@@ -11,6 +11,7 @@
 #include "update/locks.h"
 #include "update/run.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -337,7 +338,7 @@ int updater_quietly(
         return r < 0 ? updater_fail(u, "%s", e.text) : r;
 }
 
-int updater_apt(struct updater *u, const struct world *w, unsigned flags, const char *const *arguments,
+static int run_apt(struct updater *u, const struct world *w, unsigned flags, const char *const *arguments,
         void (*line)(const char *, void *), void *userdata)
 {
         _cleanup_free_ char *settings = xasprintf("APT_CONFIG=%s", w->settings);
@@ -348,6 +349,44 @@ int updater_apt(struct updater *u, const struct world *w, unsigned flags, const 
         for (size_t i = 0; arguments[i] && i + 3 < MAX_ARGUMENTS; i++)
                 all[i + 2] = arguments[i];
         return run(u, flags, &o, line, userdata);
+}
+
+/* apt puts its new lists in place one after the other. Killed in between it has a new InRelease beside old
+ * packages, and takes them for fresh (Hit) from then on: without its InRelease it fetches all that changed.
+ */
+static void forget_releases(const struct world *w)
+{
+        _cleanup_closedir_ DIR *d = opendir(w->lists);
+        const struct dirent *entry;
+
+        while (d && (entry = readdir(d)))
+                if (str_ends_with(entry->d_name, "InRelease"))
+                        unlinkat(dirfd(d), entry->d_name, 0);
+}
+
+static bool is_about_lists(const char *const *arguments)
+{
+        for (size_t i = 0; arguments[i]; i++)
+                if (str_equal(arguments[i], "update"))
+                        return true;
+        return false;
+}
+
+int updater_apt(struct updater *u, const struct world *w, unsigned flags, const char *const *arguments,
+        void (*line)(const char *, void *), void *userdata)
+{
+        _cleanup_free_ char *unfinished = xasprintf("%s.unfinished", w->lists);
+        bool is_update = is_about_lists(arguments);
+        int r;
+
+        if (is_update && access(unfinished, F_OK) == 0)
+                forget_releases(w);
+        if (is_update)
+                file_save(unfinished, "", 0, 0644, NULL);
+        r = run_apt(u, w, flags, arguments, line, userdata);
+        if (is_update && r == 0)
+                unlink(unfinished);
+        return r;
 }
 
 /* ---- waiting ---- */
