@@ -83,6 +83,23 @@ pivot_root . mnt/old
 umount -l /mnt/old
 exec env -i container=lab PATH=/usr/sbin:/usr/bin:/sbin:/bin TERM=dumb /lib/systemd/systemd --log-target=console --show-status=0 --log-level=warning
 """
+# The name server of a machine that is the control plane.
+UNBOUND = """server:
+  interface: {plane}
+  do-daemonize: no
+  username: ""
+  chroot: ""
+  directory: "{folder}"
+  pidfile: ""
+  use-syslog: no
+  access-control: 192.0.2.0/24 allow
+  module-config: "iterator"
+  local-zone: "grid.example." static
+  local-data: "repo.grid.example. IN A {plane}"
+  local-data: "control.grid.example. IN A {plane}"
+remote-control:
+  control-enable: no
+"""
 
 
 def expect(condition, *facts):

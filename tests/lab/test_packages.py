@@ -13,12 +13,12 @@ import subprocess
 import sys
 import tempfile
 import time
-import traceback
 
 sys.dont_write_bytecode = True
 
 import debian_root  # noqa: E402
 from debian_root import expect, wait_until  # noqa: E402
+from runner import run_test  # noqa: E402
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 BARE = ["systemd", "systemd-sysv", "iproute2", "procps", "openssl"]
@@ -27,22 +27,6 @@ STATE = "/var/lib/gridnode"
 OURS = ["gridnode.service", "gridnode.path", "gridnode-helper.socket"]
 DEBIANS_OWN = ["nginx.service", "mosquitto.service", "docker-registry.service"]
 MOST_DOWN_S = 5  # of the daemon, in an upgrade
-UNBOUND = """server:
-  interface: {plane}
-  do-daemonize: no
-  username: ""
-  chroot: ""
-  directory: "{folder}"
-  pidfile: ""
-  use-syslog: no
-  access-control: 192.0.2.0/24 allow
-  module-config: "iterator"
-  local-zone: "grid.example." static
-  local-data: "repo.grid.example. IN A {plane}"
-  local-data: "control.grid.example. IN A {plane}"
-remote-control:
-  control-enable: no
-"""
 
 
 def debs(*words):
@@ -85,7 +69,7 @@ class Site:
             machine.ip("addr", "add", f"{address}/24", "dev", "eth0")
         self.node.ip("route", "add", "default", "via", PLANE)
         configuration = pathlib.Path(self.folder.name) / "unbound.conf"
-        configuration.write_text(UNBOUND.format(plane=PLANE, folder=self.folder.name))
+        configuration.write_text(debian_root.UNBOUND.format(plane=PLANE, folder=self.folder.name))
         self.dns = subprocess.Popen(["nsenter", "-t", str(self.plane.pid), "-n", "unbound", "-d", "-c", configuration],
                                     stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
@@ -355,20 +339,6 @@ def test_purge_leaves_nothing(site):
         expect(not [status["Name"] for status in machine.processes().values() if str(uid) in status["Uid"].split()], "processes")
         expect(failed_units(machine) == "", failed_units(machine))
     expect(all(is_active(site.plane, unit) for unit in DEBIANS_OWN), "Debian's own go on")
-
-
-# ---- the runner ----
-
-def run_test(function, site):
-    started = time.monotonic()
-    try:
-        function(site)
-        passed = True
-    except Exception:
-        traceback.print_exc(file=sys.stdout)
-        passed = False
-    print(f"{'ok' if passed else 'FAILED':<7}{function.__name__} {time.monotonic() - started:.1f} s", flush=True)
-    return passed
 
 
 def main():

@@ -12,12 +12,12 @@ import signal
 import subprocess
 import sys
 import time
-import traceback
 
 sys.dont_write_bytecode = True
 
 import debian_root  # noqa: E402
 from debian_root import expect, wait_until  # noqa: E402
+from runner import run_test  # noqa: E402
 
 SERVERS = ["nginx-light", "libnginx-mod-stream", "mosquitto", "docker-registry", "reprepro", "gpg", "gpg-agent"]
 DEBIANS_OWN = {"nginx.service", "mosquitto.service", "docker-registry.service"}
@@ -25,22 +25,6 @@ UNIT, STATE = "gridplane.service", "/var/lib/gridplane"
 PLANE, NODE = "192.0.2.20", "192.0.2.10"
 HOSTS = {"repo.grid.example": 443, "control.grid.example": 8443}
 CAP_NET_BIND_SERVICE = 1 << 10
-UNBOUND = """server:
-  interface: {plane}
-  do-daemonize: no
-  username: ""
-  chroot: ""
-  directory: "{folder}"
-  pidfile: ""
-  use-syslog: no
-  access-control: 192.0.2.0/24 allow
-  module-config: "iterator"
-  local-zone: "grid.example." static
-  local-data: "repo.grid.example. IN A {plane}"
-  local-data: "control.grid.example. IN A {plane}"
-remote-control:
-  control-enable: no
-"""
 
 
 class Site:
@@ -62,7 +46,7 @@ class Site:
                 machine.ip("addr", "add", f"{address}/24", "dev", "eth0")
             self.node.ip("route", "add", "default", "via", PLANE)
             configuration = self.plane.folder / "unbound.conf"
-            configuration.write_text(UNBOUND.format(plane=PLANE, folder=self.plane.folder))
+            configuration.write_text(debian_root.UNBOUND.format(plane=PLANE, folder=self.plane.folder))
             self.dns = subprocess.Popen(["nsenter", "-t", str(self.plane.pid), "-n", "unbound", "-d", "-c", configuration],
                                         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             self.node.write("/etc/gridnode/site.conf",
@@ -354,18 +338,6 @@ def test_starts_with_the_machine(site):
     wait_until("the node answers again", site.node_answers, 60)
     expect(site.plane.read(f"{STATE}/ca/root.crt") == before, "the same authority")
     expect(site.command("node", "list", "--json").count("branch-12") == 1, site.command("node", "list", "--json"))
-
-
-def run_test(function, site):
-    started = time.monotonic()
-    try:
-        function(site)
-        passed = True
-    except Exception:
-        traceback.print_exc(file=sys.stdout)
-        passed = False
-    print(f"{'ok' if passed else 'FAILED':<7}{function.__name__} {time.monotonic() - started:.1f} s", flush=True)
-    return passed
 
 
 def main():

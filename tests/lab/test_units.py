@@ -12,12 +12,12 @@ import socket
 import subprocess
 import sys
 import time
-import traceback
 
 sys.dont_write_bytecode = True
 
 import debian_root  # noqa: E402
 from debian_root import expect, wait_until  # noqa: E402
+from runner import run_test  # noqa: E402
 
 HELLO = {"op": "hello"}
 
@@ -261,20 +261,6 @@ def register_by_hand(machine):
                              "[service control]\nhost = control.grid.example\nport = 8443\ntls = mutual\ncarries = control;config\n"}
     for name, text in files.items():
         machine.write(f"{state}/{name}", text, "gridnode", 0o600)
-
-
-# ---- the runner ----
-
-def run_test(function, machine):
-    started = time.monotonic()
-    try:
-        function(machine)
-        passed = True
-    except Exception:
-        traceback.print_exc(file=sys.stdout)
-        passed = False
-    print(f"{'ok' if passed else 'FAILED':<7}{function.__name__} {time.monotonic() - started:.1f} s", flush=True)
-    return passed
 
 
 def main():

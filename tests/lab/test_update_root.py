@@ -11,12 +11,12 @@ import pathlib
 import subprocess
 import sys
 import time
-import traceback
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 
 from plane_site import expect, wait_for  # noqa: E402
+from runner import run_test  # noqa: E402
 from update_world import UPDATE, World, field, steps, text_of  # noqa: E402
 
 INSTALLED = "install ok installed"
@@ -257,20 +257,6 @@ def test_goes_on_when_the_way_opens(world):
     print(f"completed {time.monotonic() - opened:.1f} s after the way was opened")
     expect(update["status"] == "Completed", update)
     expect_installed(world, "0.4.0")
-
-
-# ---- the runner ----
-
-def run_test(function, world):
-    started = time.monotonic()
-    try:
-        function(world)
-        passed = True
-    except Exception:
-        traceback.print_exc(file=sys.stdout)
-        passed = False
-    print(f"{'ok' if passed else 'FAILED':<7}{function.__name__} {time.monotonic() - started:.1f} s", flush=True)
-    return passed
 
 
 def main():
